@@ -1,0 +1,1 @@
+"""What compare.py, growth.py and calls.py share."""

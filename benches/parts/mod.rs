@@ -1,0 +1,309 @@
+//! The parts of a request that are measured by themselves: by the clock in `time.rs`, by instructions in `instructions.rs`.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+
+use bytes::BytesMut;
+use headwater::client_ip::{
+    Addr, Depth, EmitOptions, EmitPolicy, FieldSink, ForwardingField, IpSet, LocalEnd, Peer,
+    PeerSet, Scheme, SocketPeer, TrustPolicy, TrustRule, emit, resolve,
+};
+use headwater::http1::{chunked, request, request_head, response, response_head};
+use headwater::route::{HostPattern, Match, PathPattern, Request, Router};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use ipnet::{IpNet, Ipv4Net};
+
+/// Does its work once a call, on what was made ready before. Has been called once already: buffers have grown.
+pub(crate) type Part = Box<dyn FnMut()>;
+
+fn ready(mut part: impl FnMut() + 'static) -> Part {
+    part();
+    Box::new(part)
+}
+
+/// An untrusted peer, which sends fields all the same.
+pub(crate) fn resolve_direct() -> Part {
+    resolving("203.0.113.9", "X-Forwarded-For", "6.6.6.6, 198.51.100.7")
+}
+
+/// One trusted hop in front of the client.
+pub(crate) fn resolve_one_hop() -> Part {
+    resolving("10.0.0.1", "X-Forwarded-For", "198.51.100.7")
+}
+
+/// Three trusted hops, and what the client made up.
+pub(crate) fn resolve_three_hops() -> Part {
+    let chain = "6.6.6.6, 198.51.100.7, 10.0.0.3, 10.0.0.2";
+    resolving("10.0.0.1", "X-Forwarded-For", chain)
+}
+
+/// The same as RFC 7239 writes it.
+pub(crate) fn resolve_forwarded() -> Part {
+    let chain = "for=6.6.6.6, for=198.51.100.7;proto=https, for=10.0.0.3, for=\"10.0.0.2:80\"";
+    resolving("10.0.0.1", "Forwarded", chain)
+}
+
+fn resolving(peer: &str, field: &str, chain: &str) -> Part {
+    let (peer, headers) = (peer_at(peer), browser_headers(&[(field, chain)]));
+    let policy = policy(field);
+    ready(move || {
+        let found = resolve(black_box(&peer), black_box(&headers), black_box(&policy));
+        black_box(found.client());
+    })
+}
+
+/// The fields for an untrusted peer.
+pub(crate) fn emit_direct() -> Part {
+    emitting("203.0.113.9", "6.6.6.6")
+}
+
+/// The fields for a client behind two trusted hops.
+pub(crate) fn emit_two_hops() -> Part {
+    emitting("10.0.0.1", "198.51.100.7, 10.0.0.2")
+}
+
+fn emitting(peer: &str, chain: &str) -> Part {
+    const FIELD: &str = "X-Forwarded-For";
+    let (peer, headers) = (peer_at(peer), browser_headers(&[(FIELD, chain)]));
+    let trust = policy(FIELD);
+    let policy = EmitPolicy::new(EmitOptions::default(), [&trust]);
+    let local = LocalEnd::new(Scheme::Https, "192.0.2.1:443".parse().ok(), None);
+    let mut head = Head(Vec::new());
+    ready(move || {
+        head.0.clear();
+        let found = resolve(&peer, &headers, &trust);
+        emit(
+            &found,
+            &headers,
+            Some(b"example.com"),
+            &local,
+            black_box(&policy),
+            &mut head,
+        );
+        black_box(&head.0);
+    })
+}
+
+struct Head(Vec<u8>);
+
+impl FieldSink for Head {
+    fn field(&mut self, name: &'static str, value: &[u8]) {
+        self.field_with(name, &mut |out| out.extend_from_slice(value));
+    }
+
+    fn field_with(&mut self, name: &'static str, write: &mut dyn FnMut(&mut Vec<u8>)) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
+        write(&mut self.0);
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Ten ranges: an address in the middle, and one in none.
+pub(crate) fn ip_set_10() -> Part {
+    containing(10)
+}
+
+/// A thousand ranges.
+pub(crate) fn ip_set_1_000() -> Part {
+    containing(1_000)
+}
+
+/// A hundred thousand ranges.
+pub(crate) fn ip_set_100_000() -> Part {
+    containing(100_000)
+}
+
+fn containing(ranges: u32) -> Part {
+    // Every other address, or they would become one range.
+    let address = |number: u32| Ipv4Addr::from(0x0b00_0000 + 2 * number);
+    let networks = (0..ranges).map(|number| IpNet::from(Ipv4Net::from(address(number))));
+    let set = IpSet::from_networks(networks);
+    let (inside, outside) = (address(ranges / 3), Ipv4Addr::new(203, 0, 113, 9));
+    assert!(set.contains(inside.into()) && !set.contains(outside.into()));
+    ready(move || {
+        for asked in [inside, outside] {
+            black_box(set.contains(black_box(IpAddr::V4(asked))));
+        }
+    })
+}
+
+/// Ten routes, of hosts and paths.
+pub(crate) fn router_10() -> Part {
+    finding(10)
+}
+
+/// Ten thousand of them.
+pub(crate) fn router_10_000() -> Part {
+    finding(10_000)
+}
+
+fn finding(routes: usize) -> Part {
+    let host = |number: usize| format!("host{}.example.com", number / 10);
+    let path = |number: usize| format!("/api/v1/thing{}", number % 10);
+    let route = |number: usize| {
+        let found = Match {
+            hosts: vec![HostPattern::parse(&host(number)).unwrap()],
+            path: PathPattern::prefix(&path(number)).unwrap(),
+            ..Match::default()
+        };
+        (found, number)
+    };
+    let router = Router::new((0..routes).map(route));
+    let (host, path) = (host(routes / 2), path(routes / 2) + "/of/somebody");
+    let headers = browser_headers(&[]);
+    ready(move || {
+        let asked = Request {
+            host: &host,
+            path: &path,
+            method: &Method::GET,
+            headers: &headers,
+        };
+        let found = router.find(black_box(&asked));
+        assert!(black_box(found).is_some());
+    })
+}
+
+/// The head of a browser's GET, as it goes upstream.
+pub(crate) fn request_head() -> Part {
+    let headers = browser_headers(&[]);
+    let mut head = Vec::new();
+    ready(move || {
+        head.clear();
+        request::begin(
+            &mut head,
+            &Method::GET,
+            black_box("/articles/42?page=3"),
+            b"example.com",
+        );
+        for (name, value) in black_box(&headers) {
+            request::field(&mut head, name, value);
+        }
+        request::finish(&mut head, request::Framing::None);
+        black_box(&head);
+    })
+}
+
+/// The head of an application's response.
+pub(crate) fn response_head() -> Part {
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\
+        Server: app\r\n\
+        Date: Sat, 14 Nov 2026 08:49:37 GMT\r\n\
+        Content-Type: text/html; charset=utf-8\r\n\
+        Content-Length: 100\r\n\
+        Cache-Control: no-cache, private\r\n\
+        ETag: \"33a64df551425fcc55e4d42a148795d9f25f89d4\"\r\n\
+        Set-Cookie: session=0123456789abcdef; Path=/; HttpOnly\r\n\
+        Vary: Accept-Encoding\r\n\
+        Connection: keep-alive\r\n\r\n";
+    let limits = response::Limits::default();
+    let mut buffer = BytesMut::with_capacity(64 * 1024);
+    ready(move || {
+        buffer.extend_from_slice(black_box(HEAD));
+        let head = response::parse(&mut buffer, &Method::GET, &limits);
+        assert!(black_box(head).is_ok_and(|head| head.is_some()));
+    })
+}
+
+/// A browser's GET, read.
+pub(crate) fn client_head() -> Part {
+    let mut head = b"GET /articles/42?page=3 HTTP/1.1\r\nHost: example.com\r\n".to_vec();
+    write_fields(&mut head);
+    let mut reader = request_head::Reader::new(request_head::Limits {
+        max_bytes: 32 * 1024,
+        max_fields: 100,
+        max_target_bytes: 8 * 1024,
+    });
+    let mut buffer = BytesMut::with_capacity(64 * 1024);
+    ready(move || {
+        buffer.extend_from_slice(black_box(&head));
+        let head = reader.read(&mut buffer);
+        assert!(black_box(head).is_ok_and(|head| head.is_some()));
+    })
+}
+
+/// A chunked body, decoded.
+pub(crate) fn client_chunks() -> Part {
+    let mut body = Vec::new();
+    for _ in 0..4 {
+        body.extend_from_slice(b"400\r\n");
+        body.extend_from_slice(&[b'a'; 0x400]);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"0\r\n\r\n");
+    let mut buffer = BytesMut::with_capacity(64 * 1024);
+    ready(move || {
+        buffer.extend_from_slice(black_box(&body));
+        let mut decoder = chunked::Decoder::default();
+        let mut pieces = 0;
+        while let Ok(chunked::Step::Data(piece)) = decoder.decode(&mut buffer) {
+            pieces += usize::from(!black_box(piece).is_empty());
+        }
+        assert_eq!(pieces, 4);
+        assert!(buffer.is_empty());
+    })
+}
+
+/// The head of a usual response, written.
+pub(crate) fn client_answer() -> Part {
+    let headers = browser_headers(&[]);
+    let asked = response_head::Asked::new(&Method::GET, Version::HTTP_11, true);
+    let mut out = Vec::with_capacity(4096);
+    ready(move || {
+        out.clear();
+        let headers = black_box(&headers);
+        let announced = response_head::write(&mut out, asked, StatusCode::OK, headers, Some(100));
+        assert!(black_box(announced).keep_alive);
+    })
+}
+
+fn write_fields(head: &mut Vec<u8>) {
+    for (name, value) in &browser_headers(&[]) {
+        request::field(head, name, value);
+    }
+    head.extend_from_slice(b"\r\n");
+}
+
+fn peer_at(ip: &str) -> Peer {
+    let addr = Addr::new(ip.parse().unwrap()).unwrap();
+    Peer {
+        socket: SocketPeer::Ip(addr, 40_000),
+        proxied: None,
+    }
+}
+
+fn policy(field: &str) -> TrustPolicy {
+    let rule = TrustRule {
+        from: PeerSet::parse(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]).unwrap(),
+        field: ForwardingField::parse(field).unwrap(),
+    };
+    TrustPolicy::by_rules(vec![rule], Depth::Full)
+}
+
+fn browser_headers(more: &[(&str, &str)]) -> HeaderMap {
+    let usual = [
+        (
+            "user-agent",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        ),
+        (
+            "accept",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        ),
+        ("accept-language", "en-US,en;q=0.5"),
+        ("accept-encoding", "gzip, deflate, br, zstd"),
+        ("referer", "https://example.com/articles"),
+        (
+            "cookie",
+            "session=0123456789abcdef0123456789abcdef; theme=dark",
+        ),
+        ("sec-fetch-dest", "document"),
+        ("sec-fetch-mode", "navigate"),
+        ("upgrade-insecure-requests", "1"),
+    ];
+    let field = |(name, value): &(&str, &str)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        (name, HeaderValue::from_str(value).unwrap())
+    };
+    usual.iter().chain(more).map(field).collect()
+}

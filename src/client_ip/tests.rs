@@ -1,0 +1,5 @@
+//! Tests of the module as a whole.
+
+pub(super) mod support;
+
+mod case_table;

@@ -1,0 +1,234 @@
+//! `client_ip`: of the file, and of a listener that has its own.
+
+use std::num::{NonZeroU8, NonZeroU16};
+
+use super::super::keys;
+use super::super::problem::code;
+use super::super::reader::{At, Choice, Reader, Section, shown};
+use super::super::value::{Place, Value};
+use super::peer_set;
+use crate::client_ip::{Depth, ForwardingField, OnMalformed, PeerSet, TrustPolicy, TrustRule};
+
+/// Where the client address comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Header,
+    ProxyProtocol,
+    Peer,
+}
+
+/// What a `client_ip` block says.
+#[derive(Debug, Clone)]
+pub(super) struct ClientIp {
+    pub(super) source: Source,
+    pub(super) policy: TrustPolicy,
+}
+
+const SOURCES: [(&str, Source); 3] = [
+    ("header", Source::Header),
+    ("proxy_protocol", Source::ProxyProtocol),
+    ("peer", Source::Peer),
+];
+
+const X_FORWARDED_FOR: &str = "X-Forwarded-For";
+
+/// Reads the block at `client_ip` of the file or of a listener; a block without keys trusts nobody.
+pub(super) fn client_ip(reader: &mut Reader<'_>, parent: &Section<'_>) -> ClientIp {
+    let section = reader.subsection(parent, "client_ip", &keys::CLIENT_IP);
+    let source = reader.choice(&section, "source", &Choice::of(&SOURCES), Source::Header);
+    let policy = match source {
+        Source::Header => header_policy(reader, &section),
+        Source::ProxyProtocol | Source::Peer => {
+            let word = SOURCES
+                .iter()
+                .find(|(_, known)| *known == source)
+                .map_or("", |(word, _)| *word);
+            for key in keys::CLIENT_IP.built.iter().filter(|key| **key != "source") {
+                reader.meaningless(&section, key, &format!("with `source: {word}`"));
+            }
+            if source == Source::Peer {
+                TrustPolicy::socket_only()
+            } else {
+                TrustPolicy::nobody()
+            }
+        }
+    };
+    ClientIp { source, policy }
+}
+
+fn header_policy(reader: &mut Reader<'_>, section: &Section<'_>) -> TrustPolicy {
+    let words = [
+        ("nearest", OnMalformed::Nearest),
+        ("reject", OnMalformed::Reject),
+    ];
+    let by_hops = section.has("trusted_hops");
+    let policy = if by_hops {
+        hops_policy(reader, section)
+    } else {
+        rules_policy(reader, section)
+    };
+    let max_hops = reader.number_or(section, "max_hops", 1..=1_000, 64);
+    let on_malformed = reader.choice(
+        section,
+        "on_malformed",
+        &Choice::of(&words),
+        OnMalformed::Nearest,
+    );
+    let policy = policy.with_on_malformed(on_malformed);
+    match u16::try_from(max_hops).ok().and_then(NonZeroU16::new) {
+        Some(max_hops) => policy.with_max_hops(max_hops),
+        None => policy,
+    }
+}
+
+fn hops_policy(reader: &mut Reader<'_>, section: &Section<'_>) -> TrustPolicy {
+    for key in ["trust", "trusted_proxies", "recursive"] {
+        reader.meaningless(section, key, "beside `trusted_hops`");
+    }
+    let count = reader.optional_number(section, "trusted_hops", 1..=255);
+    let field = field_at(reader, section);
+    match count
+        .and_then(|count| u8::try_from(count).ok())
+        .and_then(NonZeroU8::new)
+    {
+        Some(count) => TrustPolicy::by_hops(count, field),
+        None => TrustPolicy::nobody(),
+    }
+}
+
+fn rules_policy(reader: &mut Reader<'_>, section: &Section<'_>) -> TrustPolicy {
+    let rules = if section.has("trust") {
+        for key in ["trusted_proxies", "header"] {
+            reader.meaningless(section, key, "beside `trust`");
+        }
+        let items = section.items("trust");
+        items.iter().filter_map(|at| rule(reader, at)).collect()
+    } else {
+        let proxies = peer_set(reader, section, "trusted_proxies");
+        if proxies.is_none() {
+            reader.record(
+                &section.place_of("trusted_proxies"),
+                Value::List(Vec::new()),
+            );
+        }
+        warn_of_world_trust(reader, section, "trusted_proxies", proxies.as_ref());
+        let field = field_at(reader, section);
+        proxies
+            .map(|from| TrustRule { from, field })
+            .into_iter()
+            .collect()
+    };
+    let depth = if reader.flag(section, "recursive", true) {
+        Depth::Full
+    } else {
+        Depth::One
+    };
+    TrustPolicy::by_rules(rules, depth)
+}
+
+fn rule(reader: &mut Reader<'_>, at: &At<'_>) -> Option<TrustRule> {
+    let section = reader.section(at, &keys::TRUST)?;
+    let from = peer_set(reader, &section, "from");
+    reader.require_entry(
+        &section,
+        "from",
+        "say which proxies send the header:  from: [private]",
+    );
+    warn_of_world_trust(reader, &section, "from", from.as_ref());
+    let field = field_at(reader, &section);
+    Some(TrustRule { from: from?, field })
+}
+
+/// `header`: exactly one field name.
+fn field_at(reader: &mut Reader<'_>, section: &Section<'_>) -> ForwardingField {
+    let field = section
+        .get("header")
+        .and_then(|at| read_field(reader, &at))
+        .unwrap_or(ForwardingField::XForwardedFor);
+    reader.record_text(&section.place_of("header"), field.title());
+    field
+}
+
+fn read_field(reader: &mut Reader<'_>, at: &At<'_>) -> Option<ForwardingField> {
+    if matches!(at.value, Value::List(_)) {
+        return refuse_list(reader, &at.place);
+    }
+    let text = reader.text(at)?;
+    if text.contains(',') {
+        return refuse_list(reader, &at.place);
+    }
+    if CANT_NAME_A_CLIENT
+        .iter()
+        .any(|name| text.eq_ignore_ascii_case(name))
+    {
+        let message = format!("`{text}` can't name the client");
+        let problem = reader.on_value(&at.place, code::BAD_FIELD, message);
+        reader.report(problem.help(format!("the usual field is `{X_FORWARDED_FOR}`")));
+        return None;
+    }
+    match ForwardingField::parse(text) {
+        Ok(field) => Some(field),
+        Err(error) => {
+            let message = format!("`{text}` isn't the name of a header field");
+            let problem = reader
+                .on_value(&at.place, code::BAD_FIELD, message)
+                .label(error.to_string());
+            reader.report(problem);
+            None
+        }
+    }
+}
+
+/// Fields that mean something else to every HTTP party.
+const CANT_NAME_A_CLIENT: [&str; 8] = [
+    "Host",
+    "Connection",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Upgrade",
+    "Cookie",
+    "Authorization",
+    "TE",
+];
+
+fn refuse_list(reader: &mut Reader<'_>, place: &Place) -> Option<ForwardingField> {
+    let problem = reader
+        .on_value(place, code::HEADER_LIST, format!("`{}` takes exactly one header", shown(place)))
+        .label("a client would simply send the preferred one")
+        .help("bind each header to its senders:  trust: [{ from: [cloudflare], header: CF-Connecting-IP }]");
+    reader.report(problem);
+    None
+}
+
+fn warn_of_world_trust(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    key: &str,
+    set: Option<&PeerSet>,
+) {
+    if !set.is_some_and(PeerSet::is_world) {
+        return;
+    }
+    let is_world = |at: &At<'_>| match at.value {
+        Value::Text(text) | Value::Expanded(text) => {
+            PeerSet::parse(&[text]).is_ok_and(|set| set.is_world())
+        }
+        _ => false,
+    };
+    let entry = section.items(key).into_iter().find(is_world);
+    let place = entry
+        .as_ref()
+        .map_or_else(|| section.place_of(key), |at| at.place.clone());
+    let mut problem = reader
+        .on_value(
+            &place,
+            code::WORLD_TRUST,
+            "every address on the internet may choose its own client address",
+        )
+        .warning()
+        .help("list your load balancer's networks, or `private` if it is on the same network");
+    if entry.is_some_and(|at| matches!(at.value, Value::Text(text) if text == "0.0.0.0/0")) {
+        problem = problem.label("this was the default of ingress-nginx");
+    }
+    reader.report(problem);
+}

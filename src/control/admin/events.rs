@@ -1,0 +1,121 @@
+//! Server-sent events: each request that has ended, soon after it has.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use http_body::Frame;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::telemetry::recent::Wanted;
+
+use super::Shared;
+use super::answer::{Body, Refusal};
+use super::requests::Request;
+
+/// Who may listen at a time.
+pub(super) const MAX_SUBSCRIBERS: usize = 16;
+
+/// Between two looks at what has ended.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Without an event for so long, a comment shows that the connection lives.
+const QUIET_LOOKS: u32 = 60;
+
+/// Events that a subscriber hasn't taken yet. One that is slower is dropped.
+const MAX_WAITING: usize = 1024;
+
+/// What a subscriber is sent.
+#[derive(Debug)]
+pub(super) struct Events {
+    waiting: mpsc::Receiver<Bytes>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Events {
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+        Pin::new(&mut self.waiting)
+            .poll_recv(cx)
+            .map(|event| event.map(Frame::data))
+    }
+}
+
+/// Subscribes whoever asks.
+pub(super) fn subscribe(shared: &Arc<Shared>) -> Result<Response<Body>, Refusal> {
+    let permit = Arc::clone(&shared.subscribers)
+        .try_acquire_owned()
+        .map_err(|_| Refusal::Subscribers)?;
+    let (events, waiting) = mpsc::channel(MAX_WAITING);
+    tokio::spawn(tell(Arc::clone(shared), events));
+    let body = Body::Events(Events {
+        waiting,
+        _permit: permit,
+    });
+    let mut response = Response::new(body);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    Ok(response)
+}
+
+/// Ends when the subscriber has gone, or is too slow.
+async fn tell(shared: Arc<Shared>, events: mpsc::Sender<Bytes>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // What has ended before is the past.
+    let mut last = vec![0; shared.workers.count()];
+    ended_since(&shared, &mut last).await;
+    let mut quiet = 0;
+    if events
+        .try_send(Bytes::from_static(
+            b"retry: 1000\n: requests as they end\n\n",
+        ))
+        .is_err()
+    {
+        return;
+    }
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = events.closed() => return,
+        }
+        let ended = ended_since(&shared, &mut last).await;
+        quiet = if ended.is_empty() { quiet + 1 } else { 0 };
+        let mut texts = ended;
+        if quiet >= QUIET_LOOKS {
+            quiet = 0;
+            texts.push(": nothing\n\n".to_owned());
+        }
+        for text in texts {
+            if events.try_send(Bytes::from(text)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// An event for each request that ended after those of `last`, by worker.
+async fn ended_since(shared: &Shared, last: &mut [u64]) -> Vec<String> {
+    let after = |index: usize| last.get(index).copied().unwrap_or_default();
+    let answers = shared
+        .workers
+        .requests(|index| Wanted::EndedAfter(after(index)))
+        .await;
+    let snapshot = shared.publisher.current();
+    let mut ended = Vec::new();
+    for (last, answer) in last.iter_mut().zip(answers) {
+        *last = answer.last().map_or(*last, |seen| seen.ended);
+        ended.extend(answer);
+    }
+    ended.sort_by_key(|seen| seen.time);
+    let events = ended.into_iter().map(|seen| {
+        let request = Request::of(seen, &snapshot);
+        let json = serde_json::to_string(&request).unwrap_or_default();
+        format!("event: request\ndata: {json}\n\n")
+    });
+    events.collect()
+}

@@ -1,0 +1,389 @@
+//! Reads a request head, and decides how its body ends.
+//!
+//! Strict where leniency would let two readers disagree about a request: its line, its framing, its field lines.
+//! Lenient only where nothing depends on it: a line may end in a bare LF, and empty lines before a request are passed
+//! over (RFC 9112 §2.2). Each doubt is a [`Refused`]: the client is told, and its connection ends.
+//!
+//! Left out: what a Host, a target or a method means, which is for those who route.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use memchr::memchr;
+
+use super::decimal;
+use super::refused::{Place, Refused};
+
+/// Bounds on a request head.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes from the request line to the empty line, both included.
+    pub max_bytes: usize,
+    /// Field lines.
+    pub max_fields: usize,
+    /// Of the request target, in bytes.
+    pub max_target_bytes: usize,
+}
+
+/// A request head.
+#[derive(Debug)]
+pub struct Head {
+    /// Method, target, version and all fields as received.
+    pub parts: Parts,
+    /// How the body ends.
+    pub framing: Framing,
+    /// Whether the client lets the connection carry another request (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// Whether the client may wait for 100 Continue before it sends the body (RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+    /// Whether the client takes trailers (RFC 9110 §6.5.1).
+    pub accepts_trailers: bool,
+}
+
+/// How a request body ends (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body, or one of no bytes.
+    None,
+    /// After so many bytes, more than none.
+    Length(u64),
+    /// With the last chunk.
+    Chunked,
+}
+
+/// Reads the heads of one connection, each from however many reads it comes in.
+#[derive(Debug)]
+pub struct Reader {
+    limits: Limits,
+    /// Bytes of the head at hand that were looked at, and don't end it.
+    scanned: usize,
+    /// Whether its request line has been found to be one.
+    line_checked: bool,
+    /// Where the lines of the head at hand end, behind the LF. Kept for its room.
+    line_ends: Vec<usize>,
+}
+
+type Check<T> = Result<T, Refused>;
+
+const fn refused(status: StatusCode, reason: &'static str) -> Refused {
+    Refused {
+        status,
+        reason,
+        place: Place::Head,
+    }
+}
+
+const fn bad(reason: &'static str) -> Refused {
+    refused(StatusCode::BAD_REQUEST, reason)
+}
+
+const TOO_LARGE: Refused = refused(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "head_too_large",
+);
+const TOO_MANY_FIELDS: Refused = refused(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "too_many_fields",
+);
+const TARGET_TOO_LONG: Refused = refused(StatusCode::URI_TOO_LONG, "target_too_long");
+
+impl Reader {
+    /// For a connection whose first byte is to come.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            scanned: 0,
+            line_checked: false,
+            line_ends: Vec::new(),
+        }
+    }
+
+    /// Takes a whole head off the front of `buffer`; `Ok(None)` asks for more bytes, and leaves those of a head that has
+    /// begun. The values share the buffer's memory.
+    ///
+    /// # Errors
+    /// [`Refused`]: the connection must not carry another request.
+    pub fn read(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, Refused> {
+        if self.scanned == 0 {
+            skip_empty_lines(buffer);
+            if matches!(buffer.as_ref(), [] | [b'\r']) {
+                return Ok(None);
+            }
+        }
+        let window = buffer.get(..self.limits.max_bytes).unwrap_or(buffer);
+        let Some(length) = find_end(window, self.scanned, &mut self.line_ends) else {
+            if buffer.len() >= self.limits.max_bytes {
+                return Err(TOO_LARGE);
+            }
+            self.check_partial(buffer)?;
+            self.scanned = buffer.len();
+            return Ok(None);
+        };
+        self.scanned = 0;
+        self.line_checked = false;
+        let head = buffer.split_to(length).freeze();
+        let outcome = self.parse(&head);
+        self.line_ends.clear();
+        outcome.map(Some)
+    }
+
+    /// What is refused before it is complete: what can't become a request line, and control characters.
+    fn check_partial(&mut self, buffer: &[u8]) -> Check<()> {
+        let new = buffer.get(self.scanned..).unwrap_or_default();
+        let is_out_of_place =
+            |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t');
+        if new.iter().any(is_out_of_place) {
+            return Err(bad("head"));
+        }
+        if self.line_checked {
+            return Ok(());
+        }
+        if let Some(end) = self.line_ends.first() {
+            let line = buffer.get(..*end).unwrap_or_default();
+            RequestLine::parse(without_line_end(line), &self.limits)?;
+            self.line_checked = true;
+            return Ok(());
+        }
+        let mut words = buffer.split(|byte| *byte == b' ');
+        let method = words.next().unwrap_or_default();
+        if !method.iter().copied().all(is_token) {
+            return Err(bad("request_line"));
+        }
+        match words.next() {
+            Some(target) if target.len() > self.limits.max_target_bytes => Err(TARGET_TOO_LONG),
+            _ => Ok(()),
+        }
+    }
+
+    fn parse(&self, head: &Bytes) -> Check<Head> {
+        let mut ends = self.line_ends.iter().copied();
+        let mut begin = ends.next().unwrap_or_default();
+        let line = RequestLine::parse(
+            without_line_end(head.get(..begin).unwrap_or_default()),
+            &self.limits,
+        )?;
+        let mut parts = Request::new(()).into_parts().0;
+        parts.method = Method::from_bytes(line.method).map_err(|_| bad("method"))?;
+        let target = head.slice_ref(line.target);
+        parts.uri = Uri::from_maybe_shared(target).map_err(|_| bad("target"))?;
+        parts.version = line.version;
+
+        // The last line is the empty one.
+        let fields = self.line_ends.len().saturating_sub(2);
+        if fields > self.limits.max_fields {
+            return Err(TOO_MANY_FIELDS);
+        }
+        let mut headers = HeaderMap::try_with_capacity(fields).map_err(|_| TOO_MANY_FIELDS)?;
+        let mut notes = Notes::new(line.version);
+        for end in ends.take(fields) {
+            let (name, value) = field(head, begin, end)?;
+            notes.note(&name, &value)?;
+            headers
+                .try_append(name, value)
+                .map_err(|_| TOO_MANY_FIELDS)?;
+            begin = end;
+        }
+        parts.headers = headers;
+        Ok(notes.into_head(parts))
+    }
+}
+
+fn skip_empty_lines(buffer: &mut BytesMut) {
+    loop {
+        let len = match buffer.as_ref() {
+            [b'\r', b'\n', ..] => 2,
+            [b'\n', ..] => 1,
+            _ => return,
+        };
+        buffer.advance(len);
+    }
+}
+
+/// Notes where lines end from `scanned` on, and returns the length of the head if the empty line is among them.
+fn find_end(window: &[u8], scanned: usize, line_ends: &mut Vec<usize>) -> Option<usize> {
+    if scanned == 0 {
+        line_ends.clear();
+    }
+    let mut begin = line_ends.last().copied().unwrap_or_default();
+    let mut from = scanned;
+    loop {
+        let end = from + memchr(b'\n', window.get(from..)?)? + 1;
+        line_ends.push(end);
+        if without_line_end(window.get(begin..end)?).is_empty() {
+            return Some(end);
+        }
+        begin = end;
+        from = end;
+    }
+}
+
+fn without_line_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    version: Version,
+}
+
+impl<'a> RequestLine<'a> {
+    /// RFC 9112 §3. One space on either side of the target; the version is one we speak.
+    fn parse(line: &'a [u8], limits: &Limits) -> Check<Self> {
+        let mut words = line.split(|byte| *byte == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(bad("request_line"));
+        };
+        if target.len() > limits.max_target_bytes {
+            return Err(TARGET_TOO_LONG);
+        }
+        if method.is_empty() || !method.iter().copied().all(is_token) {
+            return Err(bad("method"));
+        }
+        // A fragment never belongs in a request, and would be cut off unseen.
+        if !target
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() && *byte != b'#')
+        {
+            return Err(bad("target"));
+        }
+        let version = match version {
+            b"HTTP/1.1" => Version::HTTP_11,
+            b"HTTP/1.0" => Version::HTTP_10,
+            _ => return Err(unknown_version(version)),
+        };
+        Ok(Self {
+            method,
+            target,
+            version,
+        })
+    }
+}
+
+fn unknown_version(version: &[u8]) -> Refused {
+    match version {
+        // A version we don't speak, as against something that isn't one (RFC 9110 §15.6.6).
+        [
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'0' | b'2'..=b'9',
+            b'.',
+            minor,
+        ] if minor.is_ascii_digit() => refused(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "version"),
+        _ => bad("version"),
+    }
+}
+
+/// Reads the field line that is `head[begin..end]` (RFC 9112 §5). No space before the colon, no folded line: neither
+/// makes a name.
+fn field(head: &Bytes, begin: usize, end: usize) -> Check<(HeaderName, HeaderValue)> {
+    const REFUSED: Refused = bad("field");
+    let line = without_line_end(head.get(begin..end).unwrap_or_default());
+    let colon = line.iter().position(|byte| *byte == b':');
+    let (name, value) = line
+        .split_at_checked(colon.ok_or(REFUSED)?)
+        .ok_or(REFUSED)?;
+    let name = HeaderName::from_bytes(name).map_err(|_| REFUSED)?;
+    let value = trim(value.get(1..).unwrap_or_default());
+    let value = HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(|_| REFUSED)?;
+    Ok((name, value))
+}
+
+/// Without the white space around a value (RFC 9110 §5.5).
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// What fields say about the message they belong to.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Debug)]
+struct Notes {
+    version: Version,
+    length: Option<u64>,
+    chunked: bool,
+    closes: bool,
+    keeps_alive: bool,
+    expects_continue: bool,
+    accepts_trailers: bool,
+}
+
+impl Notes {
+    fn new(version: Version) -> Self {
+        Self {
+            version,
+            length: None,
+            chunked: false,
+            closes: false,
+            keeps_alive: false,
+            expects_continue: false,
+            accepts_trailers: false,
+        }
+    }
+
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Check<()> {
+        let value = value.as_bytes();
+        if *name == header::CONTENT_LENGTH {
+            if self.length.is_some() || self.chunked {
+                return Err(bad("content_length"));
+            }
+            self.length = Some(decimal::parse(value).ok_or(bad("content_length"))?);
+        } else if *name == header::TRANSFER_ENCODING {
+            let unambiguous = self.length.is_none()
+                && !self.chunked
+                && self.version == Version::HTTP_11
+                && value.eq_ignore_ascii_case(b"chunked");
+            if !unambiguous {
+                return Err(bad("transfer_encoding"));
+            }
+            self.chunked = true;
+        } else if *name == header::CONNECTION {
+            for option in elements(value) {
+                self.closes |= option.eq_ignore_ascii_case(b"close");
+                self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        } else if *name == header::EXPECT {
+            self.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
+        } else if *name == header::TE {
+            self.accepts_trailers |=
+                elements(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+        }
+        Ok(())
+    }
+
+    fn into_head(self, parts: Parts) -> Head {
+        let is_http_11 = self.version == Version::HTTP_11;
+        let framing = match self.length {
+            _ if self.chunked => Framing::Chunked,
+            Some(length @ 1..) => Framing::Length(length),
+            Some(0) | None => Framing::None,
+        };
+        Head {
+            parts,
+            framing,
+            keep_alive: !self.closes && (is_http_11 || self.keeps_alive),
+            expects_continue: self.expects_continue && is_http_11 && framing != Framing::None,
+            accepts_trailers: self.accepts_trailers && is_http_11,
+        }
+    }
+}
+
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! What is told about a request when it has ended: to the access log, to the metrics, and to operators who look in.
+
+use crate::client_ip::{ClientSource, Resolution};
+use crate::telemetry::access_log::{Field, Record};
+use crate::telemetry::metrics::Measured;
+use crate::telemetry::recent::{self, Source};
+
+use super::admit::Admitted;
+use super::request_id::Id;
+use super::{Received, record};
+
+/// A request in the making of what is told about it.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) record: Option<Box<Record>>,
+    pub(super) measured: Measured,
+}
+
+impl Told {
+    /// Notes who the client is.
+    pub(super) fn note_client(
+        &mut self,
+        received: &Received<'_>,
+        admitted: &Admitted<'_>,
+        resolution: &Resolution<'_>,
+        id: &Id,
+    ) {
+        let Received {
+            connection, view, ..
+        } = *received;
+        let counts = &view.counts;
+        match resolution.source() {
+            ClientSource::Peer => counts.found_peer(),
+            ClientSource::ProxyProtocol => counts.found_in_proxy_header(),
+            ClientSource::Field(field) => counts.found_in_field(field.name()),
+        }
+        let forged = view.snapshot.config.emit.forged(resolution).count();
+        if forged > 0
+            && let Some(index) = connection.listener_index(&view.snapshot)
+            && let Some(listener) = counts.listener(index)
+        {
+            listener.forged.add(forged as u64);
+        }
+        if let Some(record) = &mut self.record {
+            record::note_client(record, resolution, forged);
+        }
+        self.keep(received, admitted, resolution, id, forged);
+    }
+
+    /// Notes that a trusted peer has named the request.
+    pub(super) fn note_name(&mut self, id: &Id) {
+        if let Some(record) = &mut self.record {
+            record.show(Field::RequestId, id);
+        }
+    }
+
+    /// Keeps the request for operators, if they can ask.
+    fn keep(
+        &mut self,
+        received: &Received<'_>,
+        admitted: &Admitted<'_>,
+        resolution: &Resolution<'_>,
+        id: &Id,
+        forged: usize,
+    ) {
+        let Received {
+            connection,
+            view,
+            parts,
+        } = *received;
+        let Some(recent) = view.counts.recent() else {
+            return;
+        };
+        let request = recent::Request {
+            begun: self.measured.begun(),
+            id: id.into(),
+            listener: view
+                .counts
+                .listener_name(connection.listener_index(&view.snapshot)),
+            peer: connection.info.peer,
+            client: resolution.client().ip(),
+            reason: resolution.reason().as_str(),
+            source: match resolution.source() {
+                ClientSource::Peer => Source::Peer,
+                ClientSource::ProxyProtocol => Source::ProxyProtocol,
+                ClientSource::Field(field) => Source::Field(field.name().clone()),
+            },
+            forged,
+            method: admitted.method.as_str(),
+            host: admitted.host,
+            path: admitted.path,
+        };
+        let emit = &view.snapshot.config.emit;
+        let says_nothing = forged == 0 && !resolution.peer_is_trusted();
+        let headers = (!says_nothing)
+            .then_some(&parts.headers)
+            .into_iter()
+            .flatten();
+        // Nobody else's fields say anything about a client.
+        let fields = headers.filter(|(name, _)| emit.removes(name, false));
+        self.measured.keeps(recent.begin(request, fields));
+    }
+}

@@ -1,0 +1,255 @@
+//! Where a worker's requests come from, by network, and how much of that is verified: for operators who look in.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::client_ip::{Peer, SocketPeer};
+
+use super::recent::Source;
+
+/// Places to count at. An origin has one of [`WAYS`], and takes that of the rarest there when none is free.
+const SETS: usize = 128;
+const WAYS: usize = 4;
+
+/// What requests are counted by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Of the client.
+    pub client: Option<IpAddr>,
+    /// Of who connected.
+    pub peer: Option<IpAddr>,
+    /// Where the client's address was found.
+    pub source: Source,
+    /// What it is worth.
+    pub verdict: Verdict,
+}
+
+/// What the address of a client is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Somebody trusted named it.
+    Verified,
+    /// It is that of who connected.
+    Unverified,
+    /// It is, too, and it said in vain that it is another.
+    Forged,
+}
+
+impl Verdict {
+    /// As JSON has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Unverified => "unverified",
+            Self::Forged => "forged",
+        }
+    }
+}
+
+/// How often each was seen. Clients choose what is counted, so where it is counted is nothing they can know.
+#[derive(Debug)]
+pub(super) struct Origins {
+    sets: Box<[[(Key, u64); WAYS]]>,
+    secret: u64,
+    /// Those that were seen so far, of which there are as many as the configuration has fields, and two.
+    sources: Vec<Source>,
+}
+
+impl Default for Origins {
+    fn default() -> Self {
+        Self {
+            sets: vec![[(Key::default(), 0); WAYS]; SETS].into(),
+            secret: RandomState::new().hash_one(()) | 1,
+            sources: Vec::new(),
+        }
+    }
+}
+
+/// An origin in few words: one is looked for at every request.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    client: u64,
+    peer: u64,
+    /// Which of the sources, and the verdict.
+    source_and_verdict: u64,
+}
+
+impl Key {
+    /// Of the sets.
+    fn set(self, secret: u64) -> usize {
+        let mixed =
+            self.client ^ self.peer.rotate_left(21) ^ self.source_and_verdict.rotate_left(42);
+        let mixed = mixed.wrapping_mul(secret);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(secret);
+        usize::try_from(mixed >> 40).unwrap_or_default() % SETS
+    }
+}
+
+const VERDICTS: [Verdict; 3] = [Verdict::Verified, Verdict::Unverified, Verdict::Forged];
+
+impl Origins {
+    /// Counts a request, of which `forged` fields were sent in vain.
+    pub(super) fn count(
+        &mut self,
+        client: Option<IpAddr>,
+        peer: &Peer,
+        source: &Source,
+        forged: usize,
+    ) {
+        let verdict = match (source, forged) {
+            (_, 1..) => Verdict::Forged,
+            (Source::Peer, 0) => Verdict::Unverified,
+            (_, 0) => Verdict::Verified,
+        };
+        let key = Key {
+            client: client.map_or(0, network),
+            peer: match peer.socket {
+                SocketPeer::Ip(addr, _) => network(addr.ip()),
+                SocketPeer::Unix => 0,
+            },
+            source_and_verdict: (self.number_of(source) as u64) << 8 | verdict as u64,
+        };
+        let Some(set) = self.sets.get_mut(key.set(self.secret)) else {
+            return;
+        };
+        if let Some((_, count)) = set
+            .iter_mut()
+            .find(|(known, count)| *known == key && *count > 0)
+        {
+            *count += 1;
+        } else if let Some(rarest) = set.iter_mut().min_by_key(|(_, count)| *count) {
+            *rarest = (key, 1);
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<(Origin, u64)> {
+        let counted = self.sets.iter().flatten().filter(|(_, count)| *count > 0);
+        let all = counted.filter_map(|(key, count)| Some((self.origin(*key)?, *count)));
+        all.collect()
+    }
+
+    fn number_of(&mut self, source: &Source) -> usize {
+        let known = self.sources.iter().position(|known| known == source);
+        known.unwrap_or_else(|| {
+            self.sources.push(source.clone());
+            self.sources.len() - 1
+        })
+    }
+
+    fn origin(&self, key: Key) -> Option<Origin> {
+        let index = |number: u64| usize::try_from(number).ok();
+        Some(Origin {
+            client: address(key.client),
+            peer: address(key.peer),
+            source: self
+                .sources
+                .get(index(key.source_and_verdict >> 8)?)?
+                .clone(),
+            verdict: *VERDICTS.get(index(key.source_and_verdict & 0xff)?)?,
+        })
+    }
+}
+
+/// Marks a number as the network of an IPv4 address, or of an IPv6 address: 0 is that of nobody.
+const V4: u64 = 1 << 60;
+const V6: u64 = 2 << 60;
+
+/// What an address is counted with: 24 bits of IPv4, 48 of IPv6.
+fn network(ip: IpAddr) -> u64 {
+    match ip {
+        IpAddr::V4(ip) => V4 | u64::from(ip.to_bits() >> 8),
+        IpAddr::V6(ip) => {
+            let [a, b, c, ..] = ip.segments();
+            V6 | u64::from(a) << 32 | u64::from(b) << 16 | u64::from(c)
+        }
+    }
+}
+
+/// The first address of a network.
+fn address(network: u64) -> Option<IpAddr> {
+    let bits = network & (V4 - 1);
+    match network - bits {
+        V4 => Some(Ipv4Addr::from_bits(u32::try_from(bits << 8).ok()?).into()),
+        V6 => Some(Ipv6Addr::from_bits(u128::from(bits) << 80).into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client_ip::Addr;
+
+    fn count(origins: &mut Origins, client: &str, peer: &str, source: &Source, forged: usize) {
+        let peer = Peer {
+            socket: SocketPeer::Ip(Addr::new(peer.parse().unwrap()).unwrap(), 1),
+            proxied: None,
+        };
+        origins.count(Some(client.parse().unwrap()), &peer, source, forged);
+    }
+
+    #[test]
+    fn requests_are_counted_by_network_source_and_verdict() {
+        let header = Source::Field(http::HeaderName::from_static("x-forwarded-for"));
+        let mut origins = Origins::default();
+        for (client, peer, source, forged) in [
+            ("192.0.2.1", "10.0.0.5", &header, 0),
+            ("192.0.2.9", "10.0.0.6", &header, 0),
+            ("2001:db8:1:2::3", "2001:db8:1:2::3", &Source::Peer, 1),
+            ("192.0.2.1", "192.0.2.1", &Source::Peer, 0),
+        ] {
+            count(&mut origins, client, peer, source, forged);
+        }
+        let mut rows: Vec<_> = origins
+            .all()
+            .into_iter()
+            .map(|(origin, count)| {
+                (
+                    origin.client.unwrap().to_string(),
+                    origin.verdict.as_str(),
+                    count,
+                )
+            })
+            .collect();
+        rows.sort();
+        let row = |client: &str, verdict, count| (client.to_owned(), verdict, count);
+        assert_eq!(
+            rows,
+            [
+                row("192.0.2.0", "unverified", 1),
+                row("192.0.2.0", "verified", 2),
+                row("2001:db8:1::", "forged", 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn nobody_has_no_network() {
+        let mut origins = Origins::default();
+        let peer = Peer {
+            socket: SocketPeer::Unix,
+            proxied: None,
+        };
+        origins.count(None, &peer, &Source::Peer, 0);
+        let (origin, _) = origins.all().pop().unwrap();
+        assert_eq!((origin.client, origin.peer), (None, None));
+    }
+
+    #[test]
+    fn a_flood_of_networks_drives_out_none_that_is_frequent() {
+        let mut origins = Origins::default();
+        for number in 0..5_000_u32 {
+            count(&mut origins, "192.0.2.1", "192.0.2.1", &Source::Peer, 0);
+            let [_, a, b, _] = (number << 8).to_be_bytes();
+            let stranger = format!("11.{a}.{b}.1");
+            count(&mut origins, &stranger, &stranger, &Source::Peer, 0);
+        }
+        let all = origins.all();
+        assert!(all.len() <= SETS * WAYS);
+        let most = all.into_iter().max_by_key(|(_, count)| *count).unwrap();
+        assert_eq!(
+            (most.0.client, most.1),
+            (Some([192, 0, 2, 0].into()), 5_000)
+        );
+    }
+}

@@ -1,0 +1,376 @@
+//! Connecting to an endpoint, under a deadline: the socket, a PROXY header if one is wanted, and TLS.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, ClientConfig};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::deadline::Deadline;
+use crate::config::ProxyHeader;
+use crate::proxy_protocol::{self, Addresses};
+
+/// A silent connection is asked after this time, and so often again.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why an endpoint couldn't be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing was heard within the limit.
+    #[error("connect timed out")]
+    TimedOut,
+    /// Refused, or unreachable.
+    #[error("connect failed")]
+    Failed(#[source] io::Error),
+    /// This process is out of descriptors or memory. It says nothing of the endpoint.
+    #[error("out of descriptors or memory")]
+    Exhausted(#[source] io::Error),
+    /// The connection was made, and its TLS handshake didn't end within the limit.
+    #[error("TLS handshake timed out")]
+    HandshakeTimedOut,
+    /// A certificate that no known authority issued, or not for this time or this use.
+    #[error("certificate not accepted")]
+    Certificate(#[source] io::Error),
+    /// A certificate for other names.
+    #[error("certificate for another name")]
+    CertificateName(#[source] io::Error),
+    /// TLS failed in any other way.
+    #[error("TLS handshake failed")]
+    Handshake(#[source] io::Error),
+    /// The endpoint speaks no HTTP version that we may use.
+    #[error("no common HTTP version")]
+    NoCommonProtocol,
+    /// The endpoint speaks HTTP/2 and takes no WebSockets there (RFC 8441).
+    #[error("no WebSockets over HTTP/2")]
+    NoWebSockets,
+}
+
+/// What goes ahead of a connection, to say whose requests it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// The client; port 0 when nobody knows it.
+    pub source: SocketAddr,
+    /// Our address that the client connected to; `None`: that of the connection to the endpoint.
+    pub destination: Option<SocketAddr>,
+}
+
+/// Where to connect.
+#[derive(Debug, Clone, Copy)]
+pub enum To<'a> {
+    /// TCP.
+    Ip(SocketAddr),
+    /// A Unix stream socket.
+    Unix(&'a Path),
+}
+
+/// What comes before HTTP on a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Preamble<'a> {
+    /// A PROXY header in this version; without addresses it says that nobody knows the client.
+    pub proxy_header: Option<(ProxyHeader, Option<Announced>)>,
+    /// TLS, and the name the certificate must be valid for.
+    pub tls: Option<(&'a Arc<ClientConfig>, &'a ServerName<'static>)>,
+}
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP, without Nagle's delay.
+    Tcp(TcpStream),
+    /// A Unix stream socket.
+    Unix(UnixStream),
+    /// TLS over one of the other two. Boxed: its state is large.
+    Tls(Box<TlsStream<Self>>),
+}
+
+/// Connects to `address` within `limit`.
+///
+/// # Errors
+/// [`Error`]: no byte has been sent in either case.
+pub async fn tcp(
+    address: SocketAddr,
+    limit: Duration,
+    deadline: &Deadline,
+) -> Result<Stream, Error> {
+    within(limit, deadline, connect_tcp(address)).await
+}
+
+async fn connect_tcp(address: SocketAddr) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(Stream::Tcp(stream))
+}
+
+/// Connects to the Unix socket at `path` within `limit`.
+///
+/// # Errors
+/// [`Error`]: no byte has been sent in either case.
+pub async fn unix(path: &Path, limit: Duration, deadline: &Deadline) -> Result<Stream, Error> {
+    within(limit, deadline, UnixStream::connect(path))
+        .await
+        .map(Stream::Unix)
+}
+
+async fn within<T>(
+    limit: Duration,
+    deadline: &Deadline,
+    connect: impl Future<Output = io::Result<T>>,
+) -> Result<T, Error> {
+    deadline
+        .limit(limit, connect)
+        .await
+        .ok_or(Error::TimedOut)?
+        .map_err(Error::of_connect)
+}
+
+/// Connects, and says what comes before HTTP, all within `limit`.
+///
+/// # Errors
+/// [`Error`]: no byte of HTTP has been sent in any case.
+pub async fn with_preamble(
+    to: To<'_>,
+    preamble: Preamble<'_>,
+    limit: Duration,
+    deadline: &Deadline,
+) -> Result<Stream, Error> {
+    let connected = Cell::new(false);
+    let work = async {
+        let stream = connect(to).await?;
+        connected.set(true);
+        prepare(stream, preamble).await
+    };
+    let outcome = deadline.limit(limit, work).await;
+    outcome.unwrap_or_else(|| {
+        Err(if connected.get() {
+            Error::HandshakeTimedOut
+        } else {
+            Error::TimedOut
+        })
+    })
+}
+
+/// Connects, for as long as it takes: the caller has a bound of its own.
+///
+/// # Errors
+/// [`Error::Failed`], [`Error::Exhausted`].
+pub async fn connect(to: To<'_>) -> Result<Stream, Error> {
+    match to {
+        To::Ip(address) => connect_tcp(address).await,
+        To::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+    }
+    .map_err(Error::of_connect)
+}
+
+/// Says what comes before HTTP on a connection just made, for as long as it takes.
+///
+/// # Errors
+/// [`Error`]: no byte of HTTP has been sent in any case.
+pub async fn prepare(mut stream: Stream, preamble: Preamble<'_>) -> Result<Stream, Error> {
+    if let Some((version, announced)) = preamble.proxy_header {
+        let header = proxy_header(version, announced, &stream);
+        stream.write_all(&header).await.map_err(Error::Failed)?;
+    }
+    let Some((config, name)) = preamble.tls else {
+        return Ok(stream);
+    };
+    let connector = TlsConnector::from(Arc::clone(config));
+    let stream = connector.connect(name.clone(), stream).await;
+    stream
+        .map(|stream| Stream::Tls(Box::new(stream)))
+        .map_err(Error::of_handshake)
+}
+
+fn proxy_header(version: ProxyHeader, announced: Option<Announced>, stream: &Stream) -> Vec<u8> {
+    let addresses = announced.map(|announced| Addresses {
+        source: announced.source,
+        destination: announced
+            .destination
+            .or_else(|| stream.local_addr())
+            // Between two Unix sockets: the header wants some address, and this one is nobody's.
+            .unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
+    });
+    let mut header = Vec::with_capacity(64);
+    match version {
+        ProxyHeader::V1 => proxy_protocol::encode_v1(addresses, &mut header),
+        ProxyHeader::V2 => proxy_protocol::encode_v2(addresses, &mut header),
+    }
+    header
+}
+
+impl Error {
+    fn of_connect(error: io::Error) -> Self {
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        const ENOBUFS: i32 = 105;
+        if error.kind() == io::ErrorKind::OutOfMemory
+            || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
+        {
+            Self::Exhausted(error)
+        } else {
+            Self::Failed(error)
+        }
+    }
+
+    fn of_handshake(error: io::Error) -> Self {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        match cause {
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Self::CertificateName(error),
+            Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate(error),
+            Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+                Self::NoCommonProtocol
+            }
+            _ => Self::Handshake(error),
+        }
+    }
+}
+
+/// For everybody who waited for one attempt. What the operating system said shrinks to its kind.
+impl Clone for Error {
+    fn clone(&self) -> Self {
+        let kind = |error: &io::Error| io::Error::from(error.kind());
+        match self {
+            Self::TimedOut => Self::TimedOut,
+            Self::Failed(error) => Self::Failed(kind(error)),
+            Self::Exhausted(error) => Self::Exhausted(kind(error)),
+            Self::HandshakeTimedOut => Self::HandshakeTimedOut,
+            Self::Certificate(error) => Self::Certificate(kind(error)),
+            Self::CertificateName(error) => Self::CertificateName(kind(error)),
+            Self::Handshake(error) => Self::Handshake(kind(error)),
+            Self::NoCommonProtocol => Self::NoCommonProtocol,
+            Self::NoWebSockets => Self::NoWebSockets,
+        }
+    }
+}
+
+impl Stream {
+    /// The protocol chosen by ALPN.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
+    /// Has the operating system ask whether the other machine is still there, on a connection that may be silent for
+    /// long.
+    pub fn keep_alive(&self) {
+        match self {
+            Self::Tcp(stream) => {
+                let often = TcpKeepalive::new()
+                    .with_time(KEEP_ALIVE_IDLE)
+                    .with_interval(KEEP_ALIVE_INTERVAL)
+                    .with_retries(3);
+                // Without it a machine that has vanished is noticed later.
+                let _ = SockRef::from(stream).set_tcp_keepalive(&often);
+            }
+            Self::Unix(_) => {}
+            Self::Tls(stream) => stream.get_ref().0.keep_alive(),
+        }
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+            Self::Tls(stream) => stream.get_ref().0.local_addr(),
+        }
+    }
+
+    /// Whether an idle connection can still be used: nothing has arrived on it, not even its end.
+    ///
+    /// Costs no system call as a rule: the runtime knows which sockets became readable. Only a socket it takes for
+    /// readable (the last read may have filled its buffer to the byte) is asked once. Under TLS whatever isn't data
+    /// (tickets come when they like) is taken care of here.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut byte = [0];
+        let asked = match self {
+            Self::Tcp(stream) => match stream.poll_read_ready(&mut cx) {
+                Poll::Pending => return true,
+                Poll::Ready(_) => stream.try_read(&mut byte),
+            },
+            Self::Unix(stream) => match stream.poll_read_ready(&mut cx) {
+                Poll::Pending => return true,
+                Poll::Ready(_) => stream.try_read(&mut byte),
+            },
+            Self::Tls(stream) => {
+                let read = Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
+                return read.is_pending();
+            }
+        };
+        matches!(asked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Client connections as bytes: read ahead come first, small writes leave in one piece.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+use tokio_util::io::poll_read_buf;
+
+/// Vectored writes up to this size are copied into one buffer: `send` costs less than `writev`.
+const FLATTEN_BYTES: usize = 4096;
+
+/// What is read at once for a reader that asks for less.
+const BULK_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// What [`BULK_BYTES`] are read into: one for all connections of a worker, as long as their readers take everything
+    /// at once, which they do unless what they read for can't keep up.
+    static BULK: Cell<BytesMut> = Cell::default();
+
+    /// Where small pieces are put together: one for all connections of a worker, so that it stays in the cache.
+    static FLAT: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(FLATTEN_BYTES));
+}
+
+/// Bytes of a client that must learn why its connection ends, read and dropped in pieces of this size.
+const SCRATCH_BYTES: usize = 16 * 1024;
+
+/// An accepted socket, and what was read from it to find out what it speaks.
+#[derive(Debug)]
+pub struct Socket {
+    stream: Stream,
+    /// Read in larger pieces than it is asked for.
+    in_bulk: bool,
+    read_ahead: BytesMut,
+    /// Bytes that the kernel has taken.
+    sent: u64,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Self {
+        Self::new(Stream::Tcp(stream))
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Self::new(Stream::Unix(stream))
+    }
+}
+
+impl Socket {
+    fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            in_bulk: false,
+            read_ahead: BytesMut::new(),
+            sent: 0,
+        }
+    }
+
+    /// For a reader that asks for a few kilobytes at a time, as rustls does: much is read at once, and it is given that
+    /// piece by piece, without a system call for each.
+    #[must_use]
+    pub fn in_bulk(self) -> Self {
+        Self {
+            in_bulk: true,
+            ..self
+        }
+    }
+
+    /// Fills the read-ahead buffer, which is empty, with one the worker lends; ready with how many bytes came.
+    fn poll_bulk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = BULK.take();
+        room.reserve(BULK_BYTES);
+        let outcome = match &mut self.stream {
+            Stream::Tcp(stream) => poll_read_buf(Pin::new(stream), cx, &mut room),
+            Stream::Unix(stream) => poll_read_buf(Pin::new(stream), cx, &mut room),
+        };
+        if let Poll::Ready(Ok(1..)) = outcome {
+            self.read_ahead = room;
+        } else {
+            BULK.set(room);
+        }
+        outcome
+    }
+
+    /// Takes from the read-ahead buffer, and gives it up when it is empty.
+    fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let len = self.read_ahead.len().min(buf.remaining());
+        buf.put_slice(self.read_ahead.get(..len).unwrap_or_default());
+        self.read_ahead.advance(len);
+        if self.read_ahead.is_empty() {
+            let mut room = std::mem::take(&mut self.read_ahead);
+            if room.try_reclaim(BULK_BYTES) {
+                BULK.set(room);
+            }
+        }
+    }
+
+    /// Reads more into the read-ahead buffer, at most `limit` bytes in all there, and returns how many came: 0 at the
+    /// end of the stream.
+    ///
+    /// # Errors
+    /// Whatever the socket reports.
+    pub async fn read_ahead(&mut self, limit: usize) -> io::Result<usize> {
+        use tokio::io::AsyncReadExt;
+        let room = limit.saturating_sub(self.read_ahead.len());
+        self.read_ahead.reserve(room);
+        let buffer = &mut self.read_ahead;
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.take(room as u64).read_buf(buffer).await,
+            Stream::Unix(stream) => stream.take(room as u64).read_buf(buffer).await,
+        }
+    }
+
+    /// What was read ahead and not consumed yet.
+    pub fn ahead(&self) -> &[u8] {
+        &self.read_ahead
+    }
+
+    /// Drops the first `len` bytes read ahead.
+    pub fn consume(&mut self, len: usize) {
+        self.read_ahead.advance(len.min(self.read_ahead.len()));
+    }
+
+    /// Ready when a read wouldn't wait.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.read_ahead.is_empty() {
+            return Poll::Ready(());
+        }
+        // An error shows with the read.
+        let ready = match &self.stream {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx),
+            Stream::Unix(stream) => stream.poll_read_ready(cx),
+        };
+        ready.map(|_| ())
+    }
+
+    /// Our own address, when the socket has one.
+    pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) => None,
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.in_bulk && self.read_ahead.is_empty() {
+            ready!(self.poll_bulk(cx))?;
+        }
+        if self.in_bulk || !self.read_ahead.is_empty() {
+            self.take_ahead(buf);
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        })?;
+        self.sent = self.sent.wrapping_add(written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if total <= FLATTEN_BYTES && bufs.len() > 1 {
+            return FLAT.with_borrow_mut(|flat| {
+                flat.clear();
+                for buf in bufs {
+                    flat.extend_from_slice(buf);
+                }
+                self.poll_write(cx, flat)
+            });
+        }
+        let written = ready!(match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        })?;
+        self.sent = self.sent.wrapping_add(written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A connection's plain or encrypted bytes.
+#[derive(Debug)]
+pub enum Transport {
+    /// As they are on the wire.
+    Plain(Socket),
+    /// Through rustls. Boxed: TLS state is large, and most listeners have only one of the two.
+    Tls(Box<TlsStream<Socket>>),
+}
+
+impl Transport {
+    /// Bytes that the kernel has taken, the handshake's included. Wraps around.
+    pub(super) fn sent(&self) -> u64 {
+        match self {
+            Self::Plain(socket) => socket.sent,
+            Self::Tls(stream) => stream.get_ref().0.sent,
+        }
+    }
+
+    /// Ready when bytes have arrived, or their end; whether they make a byte of HTTP is another matter under TLS.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(socket) => socket.poll_readable(cx),
+            Self::Tls(stream) => stream.get_ref().0.poll_readable(cx),
+        }
+    }
+
+    /// Tells the client that nothing more comes, where that takes a byte.
+    ///
+    /// # Errors
+    /// Whatever the socket reports.
+    pub async fn say_goodbye(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()), // closing the socket says all there is to say
+            Self::Tls(stream) => stream.shutdown().await,
+        }
+    }
+
+    /// Has the end of the connection be a reset, which nobody takes for the end of a message.
+    pub fn reset_at_end(&self) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        if let Stream::Tcp(stream) = &socket.stream {
+            // Fails when it has ended already.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Reads and drops what still comes; ready at its end.
+    ///
+    /// # Errors
+    /// Whatever the socket reports.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0; SCRATCH_BYTES];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+#!/usr/bin/env -S python3 -B
+"""headwater as the proxy of a two-node cluster network: what each externalTrafficPolicy makes of the client's address."""
+import os
+import subprocess
+
+from lib import HERE, HOST, Lane, curl, fields
+
+CLIENT, BALANCER = "172.16.0.100", "172.16.0.50"
+NODES = {"node1": "172.16.0.11", "node2": "172.16.0.12"}
+PODS = {"whoami1": "10.42.1.11", "whoami2": "10.42.1.12", "whoami3": "10.42.1.13"}
+# A proxy pod sees the node that translated: its bridge for the pod it hosts, its inner address for one elsewhere.
+TRANSLATED = {"node1": ["10.41.0.1", "10.42.1.1"], "node2": ["10.41.0.2", "10.42.2.1"]}
+PROXIES = {"edge1": "10.42.1.10", "edge2": "10.42.2.10"}
+TOPOLOGY = str(HERE.parent / "netns" / "topology.sh")
+
+CONFIG = """
+listeners:
+  http:
+    address: ":8080"
+    proxy_protocol: { mode: optional, from: [172.16.0.50] }
+client_ip: { trusted_proxies: [] }
+upstreams:
+  whoami: { endpoints: ["10.42.1.11:8080", "10.42.1.12:8080", "10.42.1.13:8080"] }
+routes:
+  - { match: { hosts: [whoami.example.com] }, upstream: whoami }
+"""
+HAPROXY = """
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 10s
+  timeout server 10s
+listen edge
+  bind 172.16.0.50:80
+  server node1 172.16.0.11:30080 send-proxy-v2
+  server node2 172.16.0.12:30080 send-proxy-v2
+"""
+
+
+class Cluster:
+    """The topology, under names of this lane's own."""
+
+    def __init__(self, lane):
+        self.lane = lane
+        self.prefix = f"hw{os.getpid()}-"
+        lane.ends.append(lambda: self.topology("down"))
+        self.topology("up")
+
+    def topology(self, *arguments):
+        environment = {**os.environ, "NETNS_PREFIX": self.prefix}
+        subprocess.run(["bash", TOPOLOGY, *arguments], env=environment, check=True)
+
+    def space(self, name):
+        return self.prefix + name
+
+    def ask(self, address, *arguments, source="client", path="/"):
+        resolved = ["--connect-to", f"::{address}"]
+        return curl(*resolved, *arguments, f"http://{HOST}{path}", netns=self.space(source))
+
+
+def start(lane, cluster):
+    for name, address in PODS.items():
+        lane.whoami(name, 8080, address, cluster.space(name))
+    for name in PROXIES:
+        lane.headwater(name, CONFIG, 8080, netns=cluster.space(name))
+    (lane.dir / "haproxy.cfg").write_text(HAPROXY)
+    lane.start("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], 80, BALANCER, cluster.space("lb"))
+
+
+def remote(answer):
+    """The address that the upstream itself was asked from."""
+    return answer.told.get("RemoteAddr", "").rsplit(":", 1)[0]
+
+
+def cluster_policy(lane, cluster):
+    for node, address in NODES.items():
+        answers = [answer for _ in range(8) for answer in cluster.ask(f"{address}:30080")]
+        clients = sorted({value for answer in answers for value in answer.values("X-Real-IP")})
+        chains = sorted({value for answer in answers for value in answer.values("X-Forwarded-For")})
+        lane.check(f"Cluster, 8 connections to {node}, statuses", {answer.status for answer in answers}, {200})
+        own = lambda came, node=node: bool(came) and set(came) <= set(TRANSLATED[node])
+        lane.check(f"Cluster, 8 connections to {node}, X-Real-IP is an address of that node", clients, own)
+        lane.check(f"Cluster, 8 connections to {node}, X-Forwarded-For says the same", chains, clients)
+
+
+def local_policy(lane, cluster):
+    for node, address in NODES.items():
+        answers = cluster.ask(f"{address}:30080", path="/[1-12]")
+        what = f"Local, 12 requests over one connection to {node}"
+        names = [answer.upstream for answer in answers]
+        lane.check(f"{what}, upstreams", {name: names.count(name) for name in sorted(set(names))}, dict.fromkeys(PODS, 4))
+        for name in ("X-Real-IP", "X-Forwarded-For"):
+            lane.check(f"{what}, {name}", sorted({v for answer in answers for v in answer.values(name)}), [CLIENT])
+        proxy = PROXIES[node.replace("node", "edge")]
+        lane.check(f"{what}, the proxy that asked", sorted({remote(answer) for answer in answers}), [proxy])
+        forged = fields("X-Real-IP: 203.0.113.9", "X-Forwarded-For: 203.0.113.9")
+        answer, = cluster.ask(f"{address}:30080", *forged)
+        lane.check(f"Local, forged fields to {node}, X-Real-IP", answer.values("X-Real-IP"), [CLIENT])
+        lane.check(f"Local, forged fields to {node}, X-Forwarded-For", answer.values("X-Forwarded-For"), [CLIENT])
+
+
+def balancer(lane, cluster):
+    """A balancer outside the cluster, which says by PROXY protocol who connected to it."""
+    answers = [answer for _ in range(4) for answer in cluster.ask(f"{BALANCER}:80")]
+    lane.check("Local, 4 connections to the balancer, X-Real-IP", {v for a in answers for v in a.values("X-Real-IP")}, {CLIENT})
+    asked = sorted({remote(answer) for answer in answers})
+    lane.check("Local, 4 connections to the balancer, the proxies that asked", asked, sorted(PROXIES.values()))
+    answer, = cluster.ask(f"{NODES['node1']}:30080", "--haproxy-protocol")
+    lane.check("Local, a PROXY header from the client itself, status", answer.status, 400)
+
+
+def without_proxy(lane, cluster):
+    """whoami's own NodePort: what the proxy is there to mend."""
+    cluster.topology("policy", "Cluster", "Local")
+    answer, = cluster.ask(f"{NODES['node2']}:30002")
+    lane.check("whoami under Cluster, by the node without endpoint, asked from", remote(answer), "10.41.0.2")
+    cluster.topology("policy", "Local", "Local")
+    answer, = cluster.ask(f"{NODES['node1']}:30002")
+    lane.check("whoami under Local, by the node with endpoints, asked from", remote(answer), CLIENT)
+    answer, = cluster.ask(f"{NODES['node2']}:30002", "--max-time", "2")
+    timed_out = lambda came: "timed out" in came.lower() or "timeout" in came.lower()
+    lane.check("whoami under Local, by the node without endpoint", answer.error, timed_out)
+    answer, = cluster.ask(f"{NODES['node2']}:30080")
+    lane.check("the same node, by the proxy, X-Real-IP", answer.values("X-Real-IP"), [CLIENT])
+
+
+if os.geteuid() != 0:
+    os.execv(TOPOLOGY, [TOPOLOGY, "sandbox", str(HERE / "netns.py")])
+
+with Lane("netns", "ip", "nft", "ss", "unshare", "haproxy") as lane:
+    cluster = Cluster(lane)
+    start(lane, cluster)
+    cluster_policy(lane, cluster)
+    cluster.topology("policy", "Cluster", "Local")
+    local_policy(lane, cluster)
+    balancer(lane, cluster)
+    without_proxy(lane, cluster)
