@@ -197,6 +197,8 @@ fn what_cannot_become_a_request_is_refused_before_it_ends() {
         // A TLS hello.
         (&b"\x16\x03\x01\x02\x00"[..], 400),
         (b"G\xffT", 400),
+        (b"G@T / HTTP/1.1\r\n", 400),
+        (b" / HTTP/1.1\r\n", 400),
         (b"GET / HTTP/1.2\r\n", 400),
         (b"GET / HTTP/3.0\r\nHost: a", 505),
         (b"GET / HTTP/1.1\r\nHost: a\0", 400),
