@@ -198,9 +198,10 @@ pub(crate) fn response_head() -> Part {
         Connection: keep-alive\r\n\r\n";
     let limits = response::Limits::default();
     let mut buffer = BytesMut::with_capacity(64 * 1024);
+    let mut reader = response::Reader::default();
     ready(move || {
         buffer.extend_from_slice(black_box(HEAD));
-        let head = response::parse(&mut buffer, &Method::GET, &limits);
+        let head = reader.read(&mut buffer, &Method::GET, &limits);
         assert!(black_box(head).is_ok_and(|head| head.is_some()));
     })
 }

@@ -249,12 +249,13 @@ async fn ask_http2(stream: Stream, endpoint: &Endpoint, path: &str) -> Result<St
 /// Of the final response; its body is nobody's business.
 async fn read_status(stream: &mut (impl AsyncRead + Unpin)) -> Result<StatusCode, Failure> {
     let mut buffer = BytesMut::new();
+    let mut reader = response::Reader::default();
     loop {
         if stream.read_buf(&mut buffer).await? == 0 {
             return Err(Failure::Ended);
         }
         while !buffer.is_empty() {
-            match response::parse(&mut buffer, &Method::GET, &Limits::default())? {
+            match reader.read(&mut buffer, &Method::GET, &Limits::default())? {
                 Some(head) if head.status.is_informational() => {}
                 Some(head) => return Ok(head.status),
                 None => break,

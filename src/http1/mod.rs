@@ -15,6 +15,8 @@
 
 pub mod chunked;
 mod decimal;
+mod fields;
+mod lines;
 pub mod refused;
 pub mod request;
 pub mod request_head;

@@ -9,9 +9,10 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
-use memchr::memchr;
 
 use super::decimal;
+use super::fields::{self, Persistence, members};
+use super::lines::Lines;
 use super::refused::{Place, Refused};
 
 /// Bounds on a request head.
@@ -55,12 +56,10 @@ pub enum Framing {
 #[derive(Debug)]
 pub struct Reader {
     limits: Limits,
-    /// Bytes of the head at hand that were looked at, and don't end it.
-    scanned: usize,
+    /// Of the head at hand.
+    lines: Lines,
     /// Whether its request line has been found to be one.
     line_checked: bool,
-    /// Where the lines of the head at hand end, behind the LF. Kept for its room.
-    line_ends: Vec<usize>,
 }
 
 type Check<T> = Result<T, Refused>;
@@ -92,9 +91,8 @@ impl Reader {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            scanned: 0,
+            lines: Lines::default(),
             line_checked: false,
-            line_ends: Vec::new(),
         }
     }
 
@@ -104,43 +102,37 @@ impl Reader {
     /// # Errors
     /// [`Refused`]: the connection must not carry another request.
     pub fn read(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, Refused> {
-        if self.scanned == 0 {
+        if self.lines.is_untouched() {
             skip_empty_lines(buffer);
             if matches!(buffer.as_ref(), [] | [b'\r']) {
                 return Ok(None);
             }
         }
         let window = buffer.get(..self.limits.max_bytes).unwrap_or(buffer);
-        let Some(length) = find_end(window, self.scanned, &mut self.line_ends) else {
-            if buffer.len() >= self.limits.max_bytes {
-                return Err(TOO_LARGE);
+        match self.lines.find_end(window) {
+            Ok(length) => {
+                self.line_checked = false;
+                let head = buffer.split_to(length).freeze();
+                self.parse(&head).map(Some)
             }
-            self.check_partial(buffer)?;
-            self.scanned = buffer.len();
-            return Ok(None);
-        };
-        self.scanned = 0;
-        self.line_checked = false;
-        let head = buffer.split_to(length).freeze();
-        let outcome = self.parse(&head);
-        self.line_ends.clear();
-        outcome.map(Some)
+            Err(_) if buffer.len() >= self.limits.max_bytes => Err(TOO_LARGE),
+            Err(new) => {
+                self.check_partial(buffer, new)?;
+                Ok(None)
+            }
+        }
     }
 
     /// What is refused before it is complete: what can't become a request line, and control characters.
-    fn check_partial(&mut self, buffer: &[u8]) -> Check<()> {
-        let new = buffer.get(self.scanned..).unwrap_or_default();
-        let is_out_of_place =
-            |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t');
-        if new.iter().any(is_out_of_place) {
+    fn check_partial(&mut self, buffer: &[u8], new: &[u8]) -> Check<()> {
+        if new.iter().copied().any(fields::is_out_of_place) {
             return Err(bad("head"));
         }
         if self.line_checked {
             return Ok(());
         }
-        if let Some(end) = self.line_ends.first() {
-            let line = buffer.get(..*end).unwrap_or_default();
-            RequestLine::parse(without_line_end(line), &self.limits)?;
+        if let Some(line) = self.lines.first(buffer) {
+            RequestLine::parse(line, &self.limits)?;
             self.line_checked = true;
             return Ok(());
         }
@@ -156,32 +148,26 @@ impl Reader {
     }
 
     fn parse(&self, head: &Bytes) -> Check<Head> {
-        let mut ends = self.line_ends.iter().copied();
-        let mut begin = ends.next().unwrap_or_default();
-        let line = RequestLine::parse(
-            without_line_end(head.get(..begin).unwrap_or_default()),
-            &self.limits,
-        )?;
+        let line = self.lines.first(head).unwrap_or_default();
+        let line = RequestLine::parse(line, &self.limits)?;
         let mut parts = Request::new(()).into_parts().0;
         parts.method = Method::from_bytes(line.method).map_err(|_| bad("method"))?;
         let target = head.slice_ref(line.target);
         parts.uri = Uri::from_maybe_shared(target).map_err(|_| bad("target"))?;
         parts.version = line.version;
 
-        // The last line is the empty one.
-        let fields = self.line_ends.len().saturating_sub(2);
-        if fields > self.limits.max_fields {
+        let lines = self.lines.fields();
+        if lines.len() > self.limits.max_fields {
             return Err(TOO_MANY_FIELDS);
         }
-        let mut headers = HeaderMap::try_with_capacity(fields).map_err(|_| TOO_MANY_FIELDS)?;
+        let mut headers = HeaderMap::try_with_capacity(lines.len()).map_err(|_| TOO_MANY_FIELDS)?;
         let mut notes = Notes::new(line.version);
-        for end in ends.take(fields) {
-            let (name, value) = field(head, begin, end)?;
+        for line in lines {
+            let (name, value) = fields::read(head, line).ok_or(bad("field"))?;
             notes.note(&name, &value)?;
             headers
                 .try_append(name, value)
                 .map_err(|_| TOO_MANY_FIELDS)?;
-            begin = end;
         }
         parts.headers = headers;
         Ok(notes.into_head(parts))
@@ -197,29 +183,6 @@ fn skip_empty_lines(buffer: &mut BytesMut) {
         };
         buffer.advance(len);
     }
-}
-
-/// Notes where lines end from `scanned` on, and returns the length of the head if the empty line is among them.
-fn find_end(window: &[u8], scanned: usize, line_ends: &mut Vec<usize>) -> Option<usize> {
-    if scanned == 0 {
-        line_ends.clear();
-    }
-    let mut begin = line_ends.last().copied().unwrap_or_default();
-    let mut from = scanned;
-    loop {
-        let end = from + memchr(b'\n', window.get(from..)?)? + 1;
-        line_ends.push(end);
-        if without_line_end(window.get(begin..end)?).is_empty() {
-            return Some(end);
-        }
-        begin = end;
-        from = end;
-    }
-}
-
-fn without_line_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 struct RequestLine<'a> {
@@ -280,38 +243,13 @@ fn unknown_version(version: &[u8]) -> Refused {
     }
 }
 
-/// Reads the field line that is `head[begin..end]` (RFC 9112 §5). No space before the colon, no folded line: neither
-/// makes a name.
-fn field(head: &Bytes, begin: usize, end: usize) -> Check<(HeaderName, HeaderValue)> {
-    const REFUSED: Refused = bad("field");
-    let line = without_line_end(head.get(begin..end).unwrap_or_default());
-    let colon = line.iter().position(|byte| *byte == b':');
-    let (name, value) = line
-        .split_at_checked(colon.ok_or(REFUSED)?)
-        .ok_or(REFUSED)?;
-    let name = HeaderName::from_bytes(name).map_err(|_| REFUSED)?;
-    let value = trim(value.get(1..).unwrap_or_default());
-    let value = HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(|_| REFUSED)?;
-    Ok((name, value))
-}
-
-/// Without the white space around a value (RFC 9110 §5.5).
-fn trim(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
-}
-
 /// What fields say about the message they belong to.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 struct Notes {
     version: Version,
     length: Option<u64>,
     chunked: bool,
-    closes: bool,
-    keeps_alive: bool,
+    persistence: Persistence,
     expects_continue: bool,
     accepts_trailers: bool,
 }
@@ -322,8 +260,7 @@ impl Notes {
             version,
             length: None,
             chunked: false,
-            closes: false,
-            keeps_alive: false,
+            persistence: Persistence::default(),
             expects_continue: false,
             accepts_trailers: false,
         }
@@ -346,15 +283,12 @@ impl Notes {
             }
             self.chunked = true;
         } else if *name == header::CONNECTION {
-            for option in elements(value) {
-                self.closes |= option.eq_ignore_ascii_case(b"close");
-                self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-            }
+            self.persistence.note(value);
         } else if *name == header::EXPECT {
             self.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
         } else if *name == header::TE {
             self.accepts_trailers |=
-                elements(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+                members(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
         }
         Ok(())
     }
@@ -369,15 +303,11 @@ impl Notes {
         Head {
             parts,
             framing,
-            keep_alive: !self.closes && (is_http_11 || self.keeps_alive),
+            keep_alive: self.persistence.holds(is_http_11),
             expects_continue: self.expects_continue && is_http_11 && framing != Framing::None,
             accepts_trailers: self.accepts_trailers && is_http_11,
         }
     }
-}
-
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// RFC 9110 §5.6.2.

@@ -8,20 +8,19 @@
 //! Left out: the reason phrase, which means nothing (RFC 9112 §4), and what a 101 leads to. CONNECT
 //! is never sent upstream, so its special framing isn't known here.
 
-use std::mem::MaybeUninit;
-use std::ops::Range;
-
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::decimal;
+use super::fields::{self, Persistence};
+use super::lines::Lines;
 
 /// Bounds on a response head.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Bytes from the status line to the empty line, both included.
     pub max_bytes: usize,
-    /// Field lines; more than [`MAX_FIELDS`] are refused whatever stands here.
+    /// Field lines.
     pub max_fields: usize,
 }
 
@@ -90,56 +89,82 @@ pub enum Error {
     InterimBody,
 }
 
-/// More fields than this are refused under any [`Limits`]: it bounds the stack a parse uses.
-pub const MAX_FIELDS: usize = 256;
-
-/// Few responses have more. What a parse uses of the stack is cleared for each head.
-const USUAL_FIELDS: usize = 32;
-
-/// Takes a whole head off the front of `buffer`; `Ok(None)` asks for more bytes.
-///
-/// `method` is the request's. The values share the buffer's memory. Garbage is refused at its first
-/// bad byte, not when the head is complete.
-///
-/// # Errors
-///
-/// Every [`Error`] is the upstream's fault. What it sent after that can't be told apart from the
-/// broken head, so the connection can't be used again.
-pub fn parse(
-    buffer: &mut BytesMut,
-    method: &Method,
-    limits: &Limits,
-) -> Result<Option<Head>, Error> {
-    match parse_fields::<USUAL_FIELDS>(buffer, method, limits) {
-        Err(Error::TooManyFields) if limits.max_fields > USUAL_FIELDS => {
-            parse_fields::<MAX_FIELDS>(buffer, method, limits)
-        }
-        outcome => outcome,
-    }
+/// Reads the heads of one connection, each from however many reads it comes in.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// Of the head at hand.
+    lines: Lines,
+    /// Whether its status line has been found to be one.
+    line_checked: bool,
 }
 
-/// [`parse`] for a head of at most `N` fields.
-fn parse_fields<const N: usize>(
-    buffer: &mut BytesMut,
-    method: &Method,
-    limits: &Limits,
-) -> Result<Option<Head>, Error> {
-    let mut spans = [Span::default(); N];
-    let Some(found) = read_lines(buffer, limits, &mut spans)? else {
-        return Ok(None);
-    };
-    let head = buffer.split_to(found.length).freeze();
-    let status = StatusCode::from_u16(found.code).map_err(|_| Error::Status)?;
-    let mut headers = collect_fields(&head, spans.get(..found.fields).unwrap_or_default())?;
-    let (framing, unambiguous) = frame(method, status, found.version, &mut headers)?;
-    let keep_alive =
-        unambiguous && framing != Framing::UntilClose && persists(found.version, &headers);
-    Ok(Some(Head {
-        status,
-        headers,
-        framing,
-        keep_alive,
-    }))
+impl Reader {
+    /// Takes a whole head off the front of `buffer`; `Ok(None)` asks for more bytes, and leaves those of a head that has
+    /// begun.
+    ///
+    /// `method` is the request's. The values share the buffer's memory. What can't become a status line is refused at
+    /// its first bad byte, and so is a control character; the rest of a field is looked at when the head is complete.
+    ///
+    /// # Errors
+    /// Every [`Error`] is the upstream's fault. What it sent after that can't be told apart from the broken head, so the
+    /// connection can't be used again.
+    pub fn read(
+        &mut self,
+        buffer: &mut BytesMut,
+        method: &Method,
+        limits: &Limits,
+    ) -> Result<Option<Head>, Error> {
+        let window = buffer.get(..limits.max_bytes).unwrap_or(buffer);
+        match self.lines.find_end(window) {
+            Ok(length) => {
+                self.line_checked = false;
+                let head = buffer.split_to(length).freeze();
+                self.parse(&head, method, limits).map(Some)
+            }
+            Err(_) if buffer.len() >= limits.max_bytes => Err(Error::TooLarge),
+            Err(new) => {
+                self.check_partial(buffer, new)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn check_partial(&mut self, buffer: &[u8], new: &[u8]) -> Result<(), Error> {
+        if !self.line_checked {
+            match self.lines.first(buffer) {
+                Some(line) => {
+                    StatusLine::parse(line)?;
+                    self.line_checked = true;
+                }
+                None => StatusLine::check_beginning(buffer)?,
+            }
+        }
+        let misplaced = new.iter().copied().any(fields::is_out_of_place);
+        match (misplaced, self.line_checked) {
+            (false, _) => Ok(()),
+            (true, true) => Err(Error::Field),
+            (true, false) => Err(Error::Status),
+        }
+    }
+
+    fn parse(&self, head: &Bytes, method: &Method, limits: &Limits) -> Result<Head, Error> {
+        let line = StatusLine::parse(self.lines.first(head).unwrap_or_default())?;
+        let lines = self.lines.fields();
+        if lines.len() > limits.max_fields {
+            return Err(Error::TooManyFields);
+        }
+        let mut headers =
+            HeaderMap::try_with_capacity(lines.len()).map_err(|_| Error::TooManyFields)?;
+        let mut notes = Notes::default();
+        for line in lines {
+            let (name, value) = fields::read(head, line).ok_or(Error::Field)?;
+            notes.note(&name, &value)?;
+            headers
+                .try_append(name, value)
+                .map_err(|_| Error::TooManyFields)?;
+        }
+        notes.into_head(method, line, headers)
+    }
 }
 
 /// Writes the status line of an interim response. The fields and an empty line go behind it.
@@ -151,201 +176,131 @@ pub fn begin_interim(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(b"\r\n");
 }
 
-struct Found {
-    length: usize,
-    version: Version,
-    code: u16,
-    fields: usize,
-}
-
-/// Where a field's name and value stand, so that the borrow of the buffer ends before it is split.
-/// 32 bits each: the array of them is cleared for each head.
-#[derive(Clone, Copy, Default)]
-struct Span {
-    name: u32,
-    name_len: u32,
-    value: u32,
-    value_len: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    Http10,
-    Http11,
-}
-
-fn read_lines<const N: usize>(
-    buffer: &[u8],
-    limits: &Limits,
-    spans: &mut [Span; N],
-) -> Result<Option<Found>, Error> {
-    // httparse skips empty lines before a status line. After a response they are stray bytes.
-    if matches!(buffer.first(), Some(b'\r' | b'\n')) {
-        return Err(Error::Version);
-    }
-    let window = buffer.get(..limits.max_bytes).unwrap_or(buffer);
-    let mut storage = [const { MaybeUninit::uninit() }; N];
-    let storage = storage
-        .get_mut(..limits.max_fields.min(N))
-        .unwrap_or_default();
-    let mut response = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        window,
-        storage,
-    );
-    let length = match parsed.map_err(Error::from)? {
-        httparse::Status::Complete(length) => length,
-        httparse::Status::Partial if buffer.len() >= limits.max_bytes => {
-            return Err(Error::TooLarge);
-        }
-        httparse::Status::Partial => return Ok(None),
-    };
-    let (Some(minor), Some(code)) = (response.version, response.code) else {
-        return Err(Error::Status);
-    };
-    let base = window.as_ptr().addr();
-    for (span, field) in spans.iter_mut().zip(response.headers.iter()) {
-        *span = Span {
-            name: offset(base, field.name.as_bytes())?,
-            name_len: narrow(field.name.len())?,
-            value: offset(base, field.value)?,
-            value_len: narrow(field.value.len())?,
-        };
-    }
-    Ok(Some(Found {
-        length,
-        version: if minor == 0 {
-            Version::Http10
-        } else {
-            Version::Http11
-        },
-        code,
-        fields: response.headers.len(),
-    }))
-}
-
-fn offset(base: usize, part: &[u8]) -> Result<u32, Error> {
-    narrow(part.as_ptr().addr().wrapping_sub(base))
-}
-
-fn narrow(position: usize) -> Result<u32, Error> {
-    u32::try_from(position).map_err(|_| Error::TooLarge)
-}
-
-fn collect_fields(head: &Bytes, spans: &[Span]) -> Result<HeaderMap, Error> {
-    let mut headers =
-        HeaderMap::try_with_capacity(spans.len()).map_err(|_| Error::TooManyFields)?;
-    for span in spans {
-        let name = head
-            .get(range(span.name, span.name_len))
-            .ok_or(Error::Field)?;
-        let name = HeaderName::from_bytes(name).map_err(|_| Error::Field)?;
-        let value = head.slice(range(span.value, span.value_len));
-        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Error::Field)?;
-        headers
-            .try_append(name, value)
-            .map_err(|_| Error::TooManyFields)?;
-    }
-    Ok(headers)
-}
-
-fn range(start: u32, len: u32) -> Range<usize> {
-    let start = start as usize;
-    start..start + len as usize
-}
-
-/// Decides the framing (RFC 9112 §6.3) and whether it leaves no doubt about the body's end.
-fn frame(
-    method: &Method,
+#[derive(Debug, Clone, Copy)]
+struct StatusLine {
+    is_http_11: bool,
     status: StatusCode,
-    version: Version,
-    headers: &mut HeaderMap,
-) -> Result<(Framing, bool), Error> {
-    let chunked = transfer_encoding(version, headers)?;
-    let length = content_length(headers)?;
-    let announces_body = chunked || length.is_some_and(|length| length > 0);
-    if status.is_informational() {
-        return if announces_body {
-            Err(Error::InterimBody)
-        } else {
-            Ok((Framing::None, true))
+}
+
+impl StatusLine {
+    /// RFC 9112 §4. The reason phrase may be missing, with its space or without.
+    fn parse(line: &[u8]) -> Result<Self, Error> {
+        let (version, rest) = line
+            .split_at_checked(VERSIONS[0].len())
+            .ok_or(Error::Version)?;
+        if !VERSIONS.contains(&version) {
+            return Err(Error::Version);
+        }
+        let (code, reason) = rest.split_at_checked(3).ok_or(Error::Status)?;
+        let status = StatusCode::from_bytes(code).map_err(|_| Error::Status)?;
+        let is_reason = |reason: &[u8]| !reason.iter().any(|byte| is_control(*byte));
+        match reason {
+            [] => {}
+            [b' ', reason @ ..] if is_reason(reason) => {}
+            _ => return Err(Error::Status),
+        }
+        Ok(Self {
+            is_http_11: version == VERSIONS[1],
+            status,
+        })
+    }
+
+    /// Whether `line` can go on to be one.
+    fn check_beginning(line: &[u8]) -> Result<(), Error> {
+        let len = line.len().min(VERSIONS[0].len());
+        let (version, rest) = line.split_at_checked(len).ok_or(Error::Version)?;
+        if !VERSIONS.iter().any(|known| known.starts_with(version)) {
+            return Err(Error::Version);
+        }
+        let mut code = rest.iter().take(3);
+        if !code.all(u8::is_ascii_digit) {
+            return Err(Error::Status);
+        }
+        Ok(())
+    }
+}
+
+const VERSIONS: [&[u8]; 2] = [b"HTTP/1.0 ", b"HTTP/1.1 "];
+
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
+}
+
+/// What fields say about the message they belong to.
+#[derive(Debug, Default)]
+struct Notes {
+    length: Option<u64>,
+    chunked: bool,
+    persistence: Persistence,
+}
+
+impl Notes {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Error> {
+        let value = value.as_bytes();
+        if *name == header::CONTENT_LENGTH {
+            if self.length.is_some() {
+                return Err(Error::ContentLength);
+            }
+            self.length = Some(decimal::parse(value).ok_or(Error::ContentLength)?);
+        } else if *name == header::TRANSFER_ENCODING {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Error::TransferEncoding);
+            }
+            self.chunked = true;
+        } else if *name == header::CONNECTION {
+            self.persistence.note(value);
+        }
+        Ok(())
+    }
+
+    fn into_head(
+        self,
+        method: &Method,
+        line: StatusLine,
+        mut headers: HeaderMap,
+    ) -> Result<Head, Error> {
+        if self.chunked && !line.is_http_11 {
+            return Err(Error::TransferEncoding);
+        }
+        let (framing, unambiguous) = self.frame(method, line.status)?;
+        // RFC 9112 §6.3 and RFC 9110 §8.6: neither to be believed nor to be sent on.
+        if self.length.is_some() && (self.chunked || line.status == StatusCode::NO_CONTENT) {
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        Ok(Head {
+            status: line.status,
+            headers,
+            framing,
+            keep_alive: unambiguous
+                && framing != Framing::UntilClose
+                && self.persistence.holds(line.is_http_11),
+        })
+    }
+
+    /// Decides the framing (RFC 9112 §6.3) and whether it leaves no doubt about the body's end.
+    fn frame(&self, method: &Method, status: StatusCode) -> Result<(Framing, bool), Error> {
+        let announces_body = self.chunked || self.length.is_some_and(|length| length > 0);
+        if status.is_informational() {
+            return if announces_body {
+                Err(Error::InterimBody)
+            } else {
+                Ok((Framing::None, true))
+            };
+        }
+        if status == StatusCode::NO_CONTENT {
+            // One that announces a body may be followed by it.
+            return Ok((Framing::None, !announces_body));
+        }
+        let unambiguous = !(self.chunked && self.length.is_some());
+        if *method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
+            return Ok((Framing::None, unambiguous));
+        }
+        let framing = match (self.chunked, self.length) {
+            (true, _) => Framing::Chunked,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::UntilClose,
         };
-    }
-    if chunked && length.is_some() {
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    if status == StatusCode::NO_CONTENT {
-        // RFC 9110 §8.6: not to be sent; one that announces a body may be followed by it.
-        headers.remove(header::CONTENT_LENGTH);
-        return Ok((Framing::None, !announces_body));
-    }
-    let unambiguous = !(chunked && length.is_some());
-    if *method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
-        return Ok((Framing::None, unambiguous));
-    }
-    let framing = match (chunked, length) {
-        (true, _) => Framing::Chunked,
-        (false, Some(length)) => Framing::Length(length),
-        (false, None) => Framing::UntilClose,
-    };
-    Ok((framing, unambiguous))
-}
-
-/// Whether there is a `Transfer-Encoding`; anything but one `chunked` line is an error.
-fn transfer_encoding(version: Version, headers: &HeaderMap) -> Result<bool, Error> {
-    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let Some(value) = lines.next() else {
-        return Ok(false);
-    };
-    let only_chunked = lines.next().is_none() && value.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if version == Version::Http11 && only_chunked {
-        Ok(true)
-    } else {
-        Err(Error::TransferEncoding)
-    }
-}
-
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Error> {
-    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(value) = lines.next() else {
-        return Ok(None);
-    };
-    if lines.next().is_some() {
-        return Err(Error::ContentLength);
-    }
-    decimal::parse(value.as_bytes())
-        .map(Some)
-        .ok_or(Error::ContentLength)
-}
-
-/// Whether version and `Connection` ask to keep the connection (RFC 9112 §9.3).
-fn persists(version: Version, headers: &HeaderMap) -> bool {
-    let mut keep_alive = version == Version::Http11;
-    let tokens = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    for token in tokens.map(<[u8]>::trim_ascii) {
-        if token.eq_ignore_ascii_case(b"close") {
-            return false;
-        }
-        keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
-    }
-    keep_alive
-}
-
-impl From<httparse::Error> for Error {
-    fn from(error: httparse::Error) -> Self {
-        match error {
-            httparse::Error::Version => Self::Version,
-            httparse::Error::TooManyHeaders => Self::TooManyFields,
-            httparse::Error::Status => Self::Status,
-            httparse::Error::HeaderName
-            | httparse::Error::HeaderValue
-            | httparse::Error::NewLine
-            | httparse::Error::Token => Self::Field,
-        }
+        Ok((framing, unambiguous))
     }
 }
 

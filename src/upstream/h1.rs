@@ -43,6 +43,7 @@ pub(super) const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 pub struct Connection {
     stream: Stream,
     read: BytesMut,
+    heads: response::Reader,
     /// The head, and chunk framing, not written yet from `written` on. Kept, to be filled again by the next request.
     out: Vec<u8>,
     written: usize,
@@ -151,6 +152,7 @@ impl Connection {
         Box::new(Self {
             stream,
             read: BytesMut::new(),
+            heads: response::Reader::default(),
             out: Vec::new(),
             written: 0,
             deadline,
@@ -432,7 +434,8 @@ impl<'a, S: Sender> Exchange<'a, S> {
         limits: &Limits,
     ) -> Result<Option<response::Head>, Error> {
         while !connection.read.is_empty() {
-            let Some(head) = response::parse(&mut connection.read, self.method, limits)? else {
+            let Connection { read, heads, .. } = connection;
+            let Some(head) = heads.read(read, self.method, limits)? else {
                 return Ok(None);
             };
             self.heard = true;

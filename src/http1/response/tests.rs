@@ -2,6 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn parse(buffer: &mut BytesMut, method: &Method, limits: &Limits) -> Result<Option<Head>, Error> {
+    Reader::default().read(buffer, method, limits)
+}
+
 fn read(text: impl AsRef<[u8]>) -> Result<Head, Error> {
     read_for(&Method::GET, text)
 }
@@ -385,13 +389,6 @@ fn limits_fields_to_the_field() {
     let head = |fields: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(fields));
     assert_eq!(read(head(200)).unwrap().headers.len(), 200);
     assert_eq!(read(head(201)).unwrap_err(), Error::TooManyFields);
-    let limits = Limits {
-        max_fields: usize::MAX,
-        ..Limits::default()
-    };
-    let mut buffer = BytesMut::from(head(MAX_FIELDS + 1).as_bytes());
-    let error = parse(&mut buffer, &Method::GET, &limits).unwrap_err();
-    assert_eq!(error, Error::TooManyFields);
 }
 
 #[test]

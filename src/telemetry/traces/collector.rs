@@ -7,9 +7,12 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+use http::Method;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 
 use crate::config::Collector;
+use crate::http1::response;
 
 /// Failures are told no more often than that.
 const TELL: Duration = Duration::from_secs(30);
@@ -121,12 +124,12 @@ impl fmt::Debug for HttpCollector {
 
 /// The status and the body, which ends with the connection.
 fn response(answer: &[u8]) -> Option<Response<Bytes>> {
-    let mut fields = [httparse::EMPTY_HEADER; 64];
-    let mut head = httparse::Response::new(&mut fields);
-    let length = match head.parse(answer).ok()? {
-        httparse::Status::Complete(length) => length,
-        httparse::Status::Partial => return None,
-    };
-    let body = Bytes::copy_from_slice(answer.get(length..)?);
-    Response::builder().status(head.code?).body(body).ok()
+    let mut answer = BytesMut::from(answer);
+    let limits = response::Limits::default();
+    let head = response::Reader::default().read(&mut answer, &Method::POST, &limits);
+    let head = head.ok()??;
+    Response::builder()
+        .status(head.status)
+        .body(answer.freeze())
+        .ok()
 }

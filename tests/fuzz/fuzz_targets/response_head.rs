@@ -1,8 +1,9 @@
-//! A response head: no panic, bounded, answers that more bytes don't change, and framing that nobody can read otherwise.
+//! A response head: no panic, bounded, read as another parser reads it, alike in pieces of any size, and with framing that
+//! nobody can read otherwise.
 #![no_main]
 
 use bytes::BytesMut;
-use headwater::http1::response::{Framing, Limits, parse};
+use headwater::http1::response::{Framing, Head, Limits, Reader};
 use http::{Method, header};
 use libfuzzer_sys::fuzz_target;
 
@@ -21,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let parse = |bytes: &[u8]| {
         let mut buffer = BytesMut::from(bytes);
-        let parsed = parse(&mut buffer, &method, &limits);
+        let parsed = Reader::default().read(&mut buffer, &method, &limits);
         (parsed, bytes.len() - buffer.len())
     };
 
@@ -41,11 +42,27 @@ fuzz_target!(|input: &[u8]| {
         }
     }
 
+    let mut reader = Reader::default();
+    let mut buffer = BytesMut::new();
+    let in_pieces = input.chunks(3).find_map(|piece| {
+        buffer.extend_from_slice(piece);
+        reader.read(&mut buffer, &method, &limits).transpose()
+    });
+    match (&whole, in_pieces) {
+        (Ok(Some(head)), Some(Ok(other))) => {
+            assert_eq!((head.status, head.framing), (other.status, other.framing));
+            assert_eq!(head.headers, other.headers);
+        }
+        (Ok(None), None) | (Err(_), Some(Err(_))) => {}
+        (whole, in_pieces) => panic!("{whole:?}, but in pieces {in_pieces:?}"),
+    }
+
     let Ok(Some(head)) = whole else {
         assert!(whole.is_err() || input.len() < limits.max_bytes);
         return;
     };
     assert!(taken <= limits.max_bytes && head.headers.len() <= limits.max_fields);
+    same_as_another(&head, taken, &input[..taken]);
     for value in head.headers.values() {
         assert!(
             !value
@@ -64,3 +81,25 @@ fuzz_target!(|input: &[u8]| {
         Framing::None => {}
     }
 });
+
+/// What is accepted, another parser accepts, and reads the same in it.
+fn same_as_another(head: &Head, taken: usize, bytes: &[u8]) {
+    let mut storage = [httparse::EMPTY_HEADER; 16];
+    let mut other = httparse::Response::new(&mut storage);
+    assert_eq!(other.parse(bytes), Ok(httparse::Status::Complete(taken)));
+    assert_eq!(other.code, Some(head.status.as_u16()));
+    // A Content-Length that must not be believed, or not be sent on, is left out.
+    let is_kept = |name: &str| head.headers.contains_key(name) || !name.eq_ignore_ascii_case("content-length");
+    let mut expected: Vec<(String, &[u8])> = Vec::new();
+    for field in other.headers.iter().filter(|field| is_kept(field.name)) {
+        expected.push((field.name.to_ascii_lowercase(), field.value));
+    }
+    let mut fields: Vec<(String, &[u8])> = Vec::new();
+    for (name, value) in &head.headers {
+        fields.push((name.as_str().to_owned(), value.as_bytes()));
+    }
+    // A map keeps the order of one name's values, and not that of names.
+    fields.sort_by(|a, b| a.0.cmp(&b.0));
+    expected.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(fields, expected);
+}
