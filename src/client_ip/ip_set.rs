@@ -50,6 +50,23 @@ impl IpSet {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
+    /// Whether every address of `other` is in it; all of nothing is in everything.
+    pub fn contains_all(&self, other: &Self) -> bool {
+        let v4 = other
+            .v4
+            .iter()
+            .all(|(first, last)| covers(&self.v4, *first, *last));
+        v4 && other
+            .v6
+            .iter()
+            .all(|(first, last)| covers(&self.v6, *first, *last))
+    }
+
+    /// Whether any address is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        overlap(&self.v4, &other.v4) || overlap(&self.v6, &other.v6)
+    }
+
     /// Whether every public unicast address of IPv4 or of IPv6 is in it.
     fn is_world(&self) -> bool {
         let (first, last) = (Ipv4Addr::new(1, 0, 0, 0), Ipv4Addr::new(223, 255, 255, 255));
@@ -178,14 +195,22 @@ fn parse_entry(text: &str) -> Result<(String, Vec<IpNet>), ParseCause> {
         let blocks = preset.ranges.iter().filter_map(|range| range.parse().ok());
         return Ok((format!("preset {text}"), blocks.collect()));
     }
+    Ok((text.to_owned(), vec![block(text)?]))
+}
+
+/// Reads a CIDR block, or an address as the block of it alone. IPv4-mapped IPv6 is the IPv4 it stands for.
+///
+/// # Errors
+/// It is neither, or has host bits set.
+pub fn block(text: &str) -> Result<IpNet, ParseCause> {
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok((text.to_owned(), vec![IpNet::from(ip)]));
+        return Ok(IpNet::from(ip.to_canonical()));
     }
     let network: IpNet = text.parse().map_err(|_| ParseCause::NotAnEntry)?;
     if network != network.trunc() {
         return Err(ParseCause::HostBits(network.trunc()));
     }
-    Ok((text.to_owned(), vec![network]))
+    Ok(fold(network))
 }
 
 fn preset_names() -> String {
@@ -227,6 +252,15 @@ fn covers<T: Copy + Ord>(ranges: &[(T, T)], first: T, last: T) -> bool {
     let following = ranges.partition_point(|(start, _)| *start <= first);
     let candidate = following.checked_sub(1).and_then(|index| ranges.get(index));
     candidate.is_some_and(|(_, end)| last <= *end)
+}
+
+/// Whether two sorted lists of ranges have anything in common.
+fn overlap<T: Copy + Ord>(ranges: &[(T, T)], others: &[(T, T)]) -> bool {
+    others.iter().any(|(first, last)| {
+        let following = ranges.partition_point(|(start, _)| start <= last);
+        let candidate = following.checked_sub(1).and_then(|index| ranges.get(index));
+        candidate.is_some_and(|(_, end)| first <= end)
+    })
 }
 
 /// `2000::/3`, the only part of IPv6 that is public unicast so far (RFC 4291 §2.4, IANA).

@@ -16,6 +16,25 @@ pub struct Preset {
     pub ranges: &'static [&'static str],
 }
 
+/// A month of the Gregorian calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Month {
+    /// `2026`.
+    pub year: u32,
+    /// From 1 to 12.
+    pub month: u32,
+}
+
+impl Preset {
+    /// How many months before `today` the snapshot was taken; `None` for ranges that an RFC fixes.
+    pub fn months_old(&self, today: Month) -> Option<u32> {
+        let (year, rest) = self.seen.split_once('-')?;
+        let (month, _) = rest.split_once('-').unwrap_or((rest, ""));
+        let (year, month): (u32, u32) = (year.parse().ok()?, month.parse().ok()?);
+        Some((today.year * 12 + today.month).saturating_sub(year * 12 + month))
+    }
+}
+
 /// The preset of this name; names are lower case.
 pub fn preset(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name == name)
@@ -134,5 +153,15 @@ mod tests {
             assert!(preset.seen.starts_with("2026-"), "{name}");
             assert!(preset.source.starts_with("https://"), "{name}");
         }
+    }
+
+    #[test]
+    fn snapshots_grow_old_and_rfcs_do_not() {
+        let age = |name, year, month| preset(name).unwrap().months_old(Month { year, month });
+        assert_eq!(age("cloudflare", 2026, 11), Some(0));
+        assert_eq!(age("cloudflare", 2027, 12), Some(13));
+        assert_eq!(age("fastly", 2027, 1), Some(3));
+        assert_eq!(age("fastly", 2020, 1), Some(0));
+        assert_eq!(age("private", 2036, 1), None);
     }
 }

@@ -12,6 +12,7 @@ mod request_id;
 mod resilience;
 mod routes;
 mod tracing;
+mod trust_lint;
 mod upstreams;
 
 use std::num::NonZeroUsize;
@@ -45,21 +46,26 @@ pub(super) fn config(
         &keys::ROOT,
     )?;
     reader.number_or(&root, "version", 1..=1, 1);
-    let listeners = listeners::listeners(reader, &root, dir);
+    let client_ip = client_ip::of_file(reader, &root, environment);
+    let listeners = listeners::listeners(reader, &root, dir, &client_ip);
     let request_id = request_id::request_id(reader, &root, &listeners);
     let emit = forwarded::emit_policy(reader, &root, &listeners, request_id.as_ref());
     let access = access(reader, &root);
     let upstreams = upstreams::upstreams(reader, &root, dir);
     let routes = routes::routes(reader, &root, &upstreams);
+    let upstreams: Vec<_> = upstreams
+        .into_iter()
+        .filter_map(|(_, upstream)| upstream)
+        .collect();
+    let (_, network) = client_ip;
+    trust_lint::probes(reader, &root, &listeners, &upstreams, &network);
     let admin = admin::admin(reader, &root, &listeners, dir, environment);
     let config = Config {
         listeners,
         emit,
+        network,
         access,
-        upstreams: upstreams
-            .into_iter()
-            .filter_map(|(_, upstream)| upstream)
-            .collect(),
+        upstreams,
         routes,
         limits: limits(reader, &root),
         request_id,
@@ -113,6 +119,7 @@ fn peer_set(reader: &mut Reader<'_>, section: &Section<'_>, key: &str) -> Option
     let entries = reader.recorded_texts(section, key);
     let mut usable = true;
     for (at, text) in &entries {
+        trust_lint::entry(reader, at, text);
         if let Err(error) = PeerSet::parse(&[text]) {
             usable = false;
             let message = format!("`{}` can't hold `{text}`", shown(&at.place));

@@ -105,8 +105,14 @@ pub(super) const CLIENT_IP: Keys = Keys {
         "recursive",
         "max_hops",
         "on_malformed",
+        "cluster",
     ],
-    later: &["trusted_proxies_files", "explain_header", "cluster"],
+    later: &["trusted_proxies_files", "explain_header"],
+};
+
+pub(super) const CLUSTER: Keys = Keys {
+    built: &["nodes", "pods"],
+    later: &[],
 };
 
 pub(super) const TRUST: Keys = Keys {

@@ -9,6 +9,7 @@ use super::reader::Reader;
 use super::source::Source;
 use super::value::{Place, Value};
 use super::{Config, EchoOf, Target, convert, file, trust, variables};
+use crate::client_ip::presets::Month;
 
 /// A larger file is refused: nobody writes one, and a YAML of that size can take long to read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -88,10 +89,11 @@ impl Config {
         let name = path.display().to_string();
         let text = read(path).map_err(|error| error.problem(&name))?;
         let dir = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-        Self::parse(&text, &name, &dir, &|name| std::env::var(name).ok())
+        let environment = |name: &str| std::env::var(name).ok();
+        Self::parse_on(Some(this_month()), &text, &name, &dir, &environment)
     }
 
-    /// Reads a text as if it were the file `file_name` in `dir`.
+    /// Reads a text as if it were the file `file_name` in `dir`. Nothing in it is too old.
     ///
     /// # Errors
     /// All that is wrong with the text, in its order.
@@ -101,8 +103,18 @@ impl Config {
         dir: &Path,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Loaded, Problems> {
+        Self::parse_on(None, text, file_name, dir, environment)
+    }
+
+    pub(super) fn parse_on(
+        today: Option<Month>,
+        text: &str,
+        file_name: &str,
+        dir: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Loaded, Problems> {
         let source = Source::parse(file_name, text).map_err(|problem| Problems::from(*problem))?;
-        let mut reader = Reader::new(&source);
+        let mut reader = Reader::new(&source, today);
         let mut root = source.root().clone();
         expand(&mut reader, &mut root, &Place::default(), environment);
         let config = convert::config(&mut reader, &root, dir, environment);
@@ -177,7 +189,7 @@ impl Config {
             entry("routes", Value::List(vec![route])),
         ]);
         let source = Source::without_text(OPTIONS);
-        let mut reader = Reader::new(&source);
+        let mut reader = Reader::new(&source, Some(this_month()));
         let config = convert::config(&mut reader, &root, Path::new(""), &|name| {
             std::env::var(name).ok()
         });
@@ -191,6 +203,14 @@ impl Config {
             }),
             None => Err(problems),
         }
+    }
+}
+
+fn this_month() -> Month {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    Month {
+        year: u32::try_from(now.year()).unwrap_or_default(),
+        month: u32::try_from(now.month()).unwrap_or_default(),
     }
 }
 

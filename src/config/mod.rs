@@ -11,6 +11,7 @@ mod convert;
 mod file;
 mod keys;
 mod load;
+mod network;
 mod problem;
 mod reader;
 mod scalar;
@@ -33,6 +34,7 @@ use crate::route;
 
 pub use access_log::{AccessLog, LogOutput, RecordFormat, RedactIp, RedactQuery};
 pub use load::Loaded;
+pub use network::Network;
 pub use problem::{Problem, Problems, Severity, Style, code, counted};
 pub use source::Source;
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Which forwarding fields go upstream, and what is removed.
     pub emit: EmitPolicy,
+    /// Where the process runs, for telling who translates addresses.
+    pub network: Network,
     /// Clients refused or admitted before any route is looked at.
     pub access: Access,
     /// Named groups of endpoints; routes refer to them by index.

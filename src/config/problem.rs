@@ -82,6 +82,18 @@ pub mod code {
     pub const UNVERIFIED_UPSTREAM: &str = "W106";
     /// A collector whose port speaks another protocol.
     pub const GRPC_COLLECTOR: &str = "W107";
+    /// Nodes or pods of the own cluster may choose the client address.
+    pub const CLUSTER_TRUST: &str = "W108";
+    /// A header of a CDN's is believed from elsewhere.
+    pub const FOREIGN_CDN_HEADER: &str = "W109";
+    /// Probes come from where a PROXY header is required.
+    pub const PROBE_WITHOUT_PROXY_HEADER: &str = "W110";
+    /// The ranges of a preset are old.
+    pub const STALE_PRESET: &str = "W111";
+    /// Addresses of clients are translated before they get here; noticed while the process runs, as the next.
+    pub const TRANSLATED: &str = "W120";
+    /// A peer that nobody trusts names clients.
+    pub const UNTRUSTED_HEADER: &str = "W121";
 }
 
 /// How bad a problem is.

@@ -14,6 +14,7 @@ use super::scalar::{self, ParseError, ShowDuration, ShowSize};
 use super::source::Source;
 use super::value::{Place, Step, Value};
 use super::variables;
+use crate::client_ip::presets::Month;
 
 /// More problems than this are counted, not shown: finding the place of each costs a reading of the file.
 const MAX_SHOWN: usize = 50;
@@ -26,6 +27,20 @@ const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 pub(super) struct At<'v> {
     pub(super) value: &'v Value,
     pub(super) place: Place,
+}
+
+impl At<'_> {
+    /// What stands at a key, where this is a mapping.
+    fn entry(&self, key: &str) -> Option<Self> {
+        let Value::Map(entries) = self.value else {
+            return None;
+        };
+        let index = entries.iter().position(|(known, _)| known == key)?;
+        Some(Self {
+            value: &entries.get(index)?.1,
+            place: self.place.entry(index, key),
+        })
+    }
 }
 
 /// A mapping whose keys have been checked.
@@ -78,6 +93,13 @@ impl<'v> Section<'v> {
         }
     }
 
+    /// What stands at the end of a path of keys.
+    pub(super) fn find(&self, path: &[&str]) -> Option<At<'v>> {
+        let (first, rest) = path.split_first()?;
+        rest.iter()
+            .try_fold(self.get(first)?, |at, key| at.entry(key))
+    }
+
     /// Where a key stands, or would stand.
     pub(super) fn place_of(&self, key: &str) -> Place {
         let index = self.entries.iter().position(|(known, _)| known == key);
@@ -92,11 +114,14 @@ pub(super) struct Reader<'s> {
     problems: Problems,
     omitted: usize,
     effective: Value,
+    today: Option<Month>,
 }
 
 impl<'s> Reader<'s> {
-    pub(super) fn new(source: &'s Source) -> Self {
+    /// Without `today` nothing is too old.
+    pub(super) fn new(source: &'s Source, today: Option<Month>) -> Self {
         Self {
+            today,
             source,
             problems: Problems::default(),
             omitted: 0,
@@ -113,6 +138,10 @@ impl<'s> Reader<'s> {
                 .push(Problem::error(code::MORE, self.source.name(), message));
         }
         (self.problems, self.effective)
+    }
+
+    pub(super) fn today(&self) -> Option<Month> {
+        self.today
     }
 
     pub(super) fn has_errors(&self) -> bool {

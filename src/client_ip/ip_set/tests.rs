@@ -172,3 +172,32 @@ proptest! {
         let _outcome = PeerSet::parse(&[text]);
     }
 }
+
+#[test]
+fn sets_are_compared() {
+    let set = |texts: &[&str]| IpSet::from_networks(texts.iter().map(|text| block(text).unwrap()));
+    let private = set(&["10.0.0.0/8", "192.168.0.0/16", "fd00::/8"]);
+    for (other, is_within, meets) in [
+        (&["10.1.0.0/16"][..], true, true),
+        (&["10.1.0.0/16", "fd00:1::/32", "192.168.0.1"], true, true),
+        (&["10.1.0.0/16", "11.0.0.0/8"], false, true),
+        (&["8.0.0.0/6"], false, true),
+        (&["11.0.0.0/8", "fe00::/9"], false, false),
+        (&["::ffff:10.0.0.0/104"], true, true),
+        (&[], true, false),
+    ] {
+        let other = set(other);
+        assert_eq!(private.contains_all(&other), is_within, "{other:?}");
+        assert_eq!(private.meets(&other), meets, "{other:?}");
+        assert_eq!(other.meets(&private), meets, "{other:?}");
+    }
+}
+
+#[test]
+fn a_block_is_one_range() {
+    assert_eq!(block("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
+    assert_eq!(block("::ffff:10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
+    assert_eq!(block("fd00::/8"), Ok("fd00::/8".parse().unwrap()));
+    assert_eq!(block("private"), Err(ParseCause::NotAnEntry));
+    assert!(matches!(block("10.0.0.1/8"), Err(ParseCause::HostBits(_))));
+}

@@ -2,12 +2,14 @@
 
 use std::num::{NonZeroU8, NonZeroU16};
 
+use super::super::Network;
 use super::super::keys;
 use super::super::problem::code;
 use super::super::reader::{At, Choice, Reader, Section, shown};
 use super::super::value::{Place, Value};
-use super::peer_set;
-use crate::client_ip::{Depth, ForwardingField, OnMalformed, PeerSet, TrustPolicy, TrustRule};
+use super::{peer_set, trust_lint};
+use crate::client_ip::ip_set::{self, ParseCause};
+use crate::client_ip::{Depth, ForwardingField, OnMalformed, TrustPolicy, TrustRule};
 
 /// Where the client address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,19 +34,70 @@ const SOURCES: [(&str, Source); 3] = [
 
 const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 
-/// Reads the block at `client_ip` of the file or of a listener; a block without keys trusts nobody.
-pub(super) fn client_ip(reader: &mut Reader<'_>, parent: &Section<'_>) -> ClientIp {
-    let section = reader.subsection(parent, "client_ip", &keys::CLIENT_IP);
-    let source = reader.choice(&section, "source", &Choice::of(&SOURCES), Source::Header);
+/// Reads the block of the file; a block without keys trusts nobody.
+pub(super) fn of_file(
+    reader: &mut Reader<'_>,
+    root: &Section<'_>,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> (ClientIp, Network) {
+    let section = reader.subsection(root, "client_ip", &keys::CLIENT_IP);
+    let mut network = network(reader, &section);
+    network.extend_from(environment);
+    (client_ip(reader, &section, &network), network)
+}
+
+/// Reads the block of a listener, which takes the place of the file's.
+pub(super) fn of_listener(
+    reader: &mut Reader<'_>,
+    listener: &Section<'_>,
+    network: &Network,
+) -> ClientIp {
+    let section = reader.subsection(listener, "client_ip", &keys::CLIENT_IP);
+    reader.meaningless(
+        &section,
+        "cluster",
+        "here: it belongs to the file's own `client_ip`",
+    );
+    client_ip(reader, &section, network)
+}
+
+/// `cluster`: the addresses of nodes and pods.
+fn network(reader: &mut Reader<'_>, client_ip: &Section<'_>) -> Network {
+    let section = reader.subsection(client_ip, "cluster", &keys::CLUSTER);
+    let mut ranges = |key| {
+        let entries = reader.recorded_texts(&section, key).into_iter();
+        let ranges = entries.filter_map(|(at, text)| match ip_set::block(text) {
+            Ok(range) => Some(range),
+            Err(cause) => {
+                let message = format!("`{}` can't hold `{text}`", shown(&at.place));
+                let problem = reader.on_value(&at.place, code::BAD_RANGE, message);
+                reader.report(problem.label(match cause {
+                    ParseCause::NotAnEntry => "is not a CIDR block or an address".to_owned(),
+                    host_bits @ ParseCause::HostBits(_) => host_bits.to_string(),
+                }));
+                None
+            }
+        });
+        ranges.collect()
+    };
+    Network {
+        nodes: ranges("nodes"),
+        pods: ranges("pods"),
+    }
+}
+
+fn client_ip(reader: &mut Reader<'_>, section: &Section<'_>, network: &Network) -> ClientIp {
+    let source = reader.choice(section, "source", &Choice::of(&SOURCES), Source::Header);
     let policy = match source {
-        Source::Header => header_policy(reader, &section),
+        Source::Header => header_policy(reader, section, network),
         Source::ProxyProtocol | Source::Peer => {
             let word = SOURCES
                 .iter()
                 .find(|(_, known)| *known == source)
                 .map_or("", |(word, _)| *word);
-            for key in keys::CLIENT_IP.built.iter().filter(|key| **key != "source") {
-                reader.meaningless(&section, key, &format!("with `source: {word}`"));
+            let others = |key: &&&str| !["source", "cluster"].contains(*key);
+            for key in keys::CLIENT_IP.built.iter().filter(others) {
+                reader.meaningless(section, key, &format!("with `source: {word}`"));
             }
             if source == Source::Peer {
                 TrustPolicy::socket_only()
@@ -56,7 +109,7 @@ pub(super) fn client_ip(reader: &mut Reader<'_>, parent: &Section<'_>) -> Client
     ClientIp { source, policy }
 }
 
-fn header_policy(reader: &mut Reader<'_>, section: &Section<'_>) -> TrustPolicy {
+fn header_policy(reader: &mut Reader<'_>, section: &Section<'_>, network: &Network) -> TrustPolicy {
     let words = [
         ("nearest", OnMalformed::Nearest),
         ("reject", OnMalformed::Reject),
@@ -65,7 +118,7 @@ fn header_policy(reader: &mut Reader<'_>, section: &Section<'_>) -> TrustPolicy 
     let policy = if by_hops {
         hops_policy(reader, section)
     } else {
-        rules_policy(reader, section)
+        rules_policy(reader, section, network)
     };
     let max_hops = reader.number_or(section, "max_hops", 1..=1_000, 64);
     let on_malformed = reader.choice(
@@ -96,13 +149,16 @@ fn hops_policy(reader: &mut Reader<'_>, section: &Section<'_>) -> TrustPolicy {
     }
 }
 
-fn rules_policy(reader: &mut Reader<'_>, section: &Section<'_>) -> TrustPolicy {
+fn rules_policy(reader: &mut Reader<'_>, section: &Section<'_>, network: &Network) -> TrustPolicy {
     let rules = if section.has("trust") {
         for key in ["trusted_proxies", "header"] {
             reader.meaningless(section, key, "beside `trust`");
         }
         let items = section.items("trust");
-        items.iter().filter_map(|at| rule(reader, at)).collect()
+        items
+            .iter()
+            .filter_map(|at| rule(reader, at, network))
+            .collect()
     } else {
         let proxies = peer_set(reader, section, "trusted_proxies");
         if proxies.is_none() {
@@ -111,8 +167,8 @@ fn rules_policy(reader: &mut Reader<'_>, section: &Section<'_>) -> TrustPolicy {
                 Value::List(Vec::new()),
             );
         }
-        warn_of_world_trust(reader, section, "trusted_proxies", proxies.as_ref());
         let field = field_at(reader, section);
+        trust_lint::rule(reader, section, "trusted_proxies", &field, network);
         proxies
             .map(|from| TrustRule { from, field })
             .into_iter()
@@ -126,7 +182,7 @@ fn rules_policy(reader: &mut Reader<'_>, section: &Section<'_>) -> TrustPolicy {
     TrustPolicy::by_rules(rules, depth)
 }
 
-fn rule(reader: &mut Reader<'_>, at: &At<'_>) -> Option<TrustRule> {
+fn rule(reader: &mut Reader<'_>, at: &At<'_>, network: &Network) -> Option<TrustRule> {
     let section = reader.section(at, &keys::TRUST)?;
     let from = peer_set(reader, &section, "from");
     reader.require_entry(
@@ -134,8 +190,8 @@ fn rule(reader: &mut Reader<'_>, at: &At<'_>) -> Option<TrustRule> {
         "from",
         "say which proxies send the header:  from: [private]",
     );
-    warn_of_world_trust(reader, &section, "from", from.as_ref());
     let field = field_at(reader, &section);
+    trust_lint::rule(reader, &section, "from", &field, network);
     Some(TrustRule { from: from?, field })
 }
 
@@ -198,37 +254,4 @@ fn refuse_list(reader: &mut Reader<'_>, place: &Place) -> Option<ForwardingField
         .help("bind each header to its senders:  trust: [{ from: [cloudflare], header: CF-Connecting-IP }]");
     reader.report(problem);
     None
-}
-
-fn warn_of_world_trust(
-    reader: &mut Reader<'_>,
-    section: &Section<'_>,
-    key: &str,
-    set: Option<&PeerSet>,
-) {
-    if !set.is_some_and(PeerSet::is_world) {
-        return;
-    }
-    let is_world = |at: &At<'_>| match at.value {
-        Value::Text(text) | Value::Expanded(text) => {
-            PeerSet::parse(&[text]).is_ok_and(|set| set.is_world())
-        }
-        _ => false,
-    };
-    let entry = section.items(key).into_iter().find(is_world);
-    let place = entry
-        .as_ref()
-        .map_or_else(|| section.place_of(key), |at| at.place.clone());
-    let mut problem = reader
-        .on_value(
-            &place,
-            code::WORLD_TRUST,
-            "every address on the internet may choose its own client address",
-        )
-        .warning()
-        .help("list your load balancer's networks, or `private` if it is on the same network");
-    if entry.is_some_and(|at| matches!(at.value, Value::Text(text) if text == "0.0.0.0/0")) {
-        problem = problem.label("this was the default of ingress-nginx");
-    }
-    reader.report(problem);
 }

@@ -11,15 +11,20 @@ use super::super::problem::code;
 use super::super::reader::{Choice, Reader, Section};
 use super::super::value::{Place, Value};
 use super::super::{
-    Address, Listener, ListenerTimeouts, Protocols, ProxyProtocol, RedirectToHttps, address, keys,
+    Address, Listener, ListenerTimeouts, Network, Protocols, ProxyProtocol, RedirectToHttps,
+    address, keys,
 };
-use super::client_ip::{ClientIp, Source, client_ip};
+use super::client_ip::{self, ClientIp, Source};
 use super::listener_tls::tls;
 use super::{check_name, peer_access, peer_set};
 
 /// Reads all listeners; one that can't be used is reported and left out.
-pub(super) fn listeners(reader: &mut Reader<'_>, root: &Section<'_>, dir: &Path) -> Vec<Listener> {
-    let global = client_ip(reader, root);
+pub(super) fn listeners(
+    reader: &mut Reader<'_>,
+    root: &Section<'_>,
+    dir: &Path,
+    (global, network): &(ClientIp, Network),
+) -> Vec<Listener> {
     let named = reader.named(root, "listeners");
     reader.require_entry(
         root,
@@ -33,7 +38,11 @@ pub(super) fn listeners(reader: &mut Reader<'_>, root: &Section<'_>, dir: &Path)
         let Some(section) = reader.section(&at, &keys::LISTENER) else {
             continue;
         };
-        listeners.extend(listener(reader, name, &section, &global, dir, &mut bound));
+        let own = section
+            .has("client_ip")
+            .then(|| client_ip::of_listener(reader, &section, network));
+        let client_ip = own.as_ref().unwrap_or(global);
+        listeners.extend(listener(reader, name, &section, client_ip, dir, &mut bound));
     }
     listeners
 }
@@ -45,7 +54,7 @@ fn listener(
     reader: &mut Reader<'_>,
     name: &str,
     section: &Section<'_>,
-    global: &ClientIp,
+    client_ip: &ClientIp,
     dir: &Path,
     bound: &mut Vec<Bound>,
 ) -> Option<Listener> {
@@ -54,13 +63,7 @@ fn listener(
     let tls = section.has("tls").then(|| tls(reader, section, dir));
     let proxy_protocol = proxy_protocol(reader, section);
     let peers = peer_access(reader, section);
-    let own = section.has("client_ip").then(|| client_ip(reader, section));
-    warn_without_proxy_headers(
-        reader,
-        section,
-        own.as_ref().unwrap_or(global),
-        proxy_protocol.is_some(),
-    );
+    warn_without_proxy_headers(reader, section, client_ip, proxy_protocol.is_some());
     let listener = Listener {
         name: name.to_owned(),
         addresses,
@@ -68,7 +71,7 @@ fn listener(
         tls: tls.flatten(),
         proxy_protocol,
         peers,
-        trust: own.map_or_else(|| global.policy.clone(), |own| own.policy),
+        trust: client_ip.policy.clone(),
         public_port: public_port(reader, section),
         redirect_to_https: redirect_to_https(reader, section),
         reuse_port: reader.flag(section, "reuse_port", false),

@@ -35,7 +35,8 @@ error[E010]: unknown key `trusted_proxys` in `client_ip`
 18 |   trusted_proxys: [private]
    |   ^^^^^^^^^^^^^^ did you mean `trusted_proxies`?
    |
-   = help: keys here: source, trust, trusted_proxies, header, trusted_hops, recursive, max_hops, on_malformed
+   = help: keys here: source, trust, trusted_proxies, header, trusted_hops, recursive, max_hops, on_malformed,
+           cluster
 
 ");
 }
@@ -112,6 +113,30 @@ warning[W101]: every address on the internet may choose its own client address
    |                     ^^^^^^^^^ this was the default of ingress-nginx
    |
    = help: list your load balancer's networks, or `private` if it is on the same network
+
+"
+    );
+}
+
+#[test]
+fn trust_in_the_nodes_says_what_it_means() {
+    let text = "
+listeners: { http: { address: \":8080\" } }
+client_ip:
+  trusted_proxies: [private]
+  cluster: { nodes: [10.41.0.0/24] }
+routes: [{ respond: {} }]
+";
+    assert_eq!(
+        block(text),
+        "\
+warning[W108]: visitors whose addresses a node translates may choose their client address
+  --> proxy.yaml:4:21
+   |
+ 4 |   trusted_proxies: [private]
+   |                     ^^^^^^^ holds the nodes, 10.41.0.0/24
+   |
+   = help: list the addresses of your balancer alone
 
 "
     );

@@ -567,10 +567,152 @@ fn client_ip_is_checked() {
                 "client_ip: { trust: [{ from: 0.0.0.0/0 }] }",
                 &[("W101", 1, 30)],
             ),
-            ("client_ip: { cluster: {} }", &[("E011", 1, 14)]),
+            ("client_ip: { cluster: [] }", &[("E014", 1, 23)]),
+            ("client_ip: { cluster: { node: [] } }", &[("E010", 1, 25)]),
+            (
+                "client_ip: { cluster: { nodes: [10.41.0.1, unix], pods: [private, 10.42.0.1/16] } }",
+                &[("E023", 1, 44), ("E023", 1, 58), ("E023", 1, 67)],
+            ),
+            (
+                "client_ip: { source: peer, cluster: { nodes: 10.41.0.0/24, pods: [\"fd00:42::/56\"] } }",
+                &[],
+            ),
         ],
         &format!("{LISTENERS}{UPSTREAMS}{ROUTES}"),
     );
+}
+
+#[test]
+fn a_cluster_is_the_whole_files() {
+    let text = format!(
+        "listeners: {{ a: {{ address: \":80\", client_ip: {{ cluster: {{}} }} }} }}\n{UPSTREAMS}{ROUTES}"
+    );
+    assert_eq!(found(&text), [("E030", 1, 48)]);
+}
+
+#[test]
+fn trust_in_the_own_cluster_warns() {
+    let cluster = "cluster: { nodes: [10.41.0.0/24], pods: [10.42.0.0/16] }";
+    for (trust, expected) in [
+        (
+            "trusted_proxies: [192.0.2.1, private]",
+            &[("W108", 2, 30)][..],
+        ),
+        ("trusted_proxies: [10.42.0.0/16]", &[("W108", 2, 19)]),
+        (
+            "trust: [{ from: 10.41.0.0/16 }, { from: [10.0.0.0/8], header: Forwarded }]",
+            &[("W108", 2, 17), ("W108", 2, 42)],
+        ),
+        // A part of either is chosen with care.
+        ("trusted_proxies: [10.42.7.0/24, 10.41.0.1]", &[]),
+        ("trusted_proxies: [0.0.0.0/0]", &[("W101", 2, 19)]),
+        ("trusted_hops: 1", &[]),
+    ] {
+        let text = format!("client_ip: {{\n{trust}, {cluster} }}\n{LISTENERS}{UPSTREAMS}{ROUTES}");
+        assert_eq!(found(&text), expected, "{trust}");
+    }
+    let of_listener = format!(
+        "client_ip: {{ {cluster} }}\nlisteners: {{ a: {{ address: \":80\", client_ip: {{\n\
+         trusted_proxies: [private] }} }} }}\n{UPSTREAMS}{ROUTES}"
+    );
+    assert_eq!(found(&of_listener), [("W108", 3, 19)]);
+}
+
+#[test]
+fn the_own_node_is_known_by_its_variables() {
+    let text =
+        format!("client_ip: {{ trusted_proxies: [private] }}\n{LISTENERS}{UPSTREAMS}{ROUTES}");
+    let warnings = |host: &'static str| {
+        let environment = move |name: &str| (name == "HOST_IP").then(|| host.to_owned());
+        let loaded = Config::parse(&text, "proxy.yaml", Path::new(""), &environment).unwrap();
+        let codes: Vec<_> = loaded.warnings.iter().map(|problem| problem.code).collect();
+        codes
+    };
+    assert_eq!(warnings("10.41.0.1"), ["W108"]);
+    assert!(warnings("203.0.113.1").is_empty());
+}
+
+#[test]
+fn headers_of_a_cdn_from_elsewhere_warn() {
+    check(
+        &[
+            (
+                "client_ip: { trust: [{ from: [cloudflare, 192.0.2.0/24], header: CF-Connecting-IP }] }",
+                &[("W109", 1, 43)],
+            ),
+            (
+                "client_ip: { trusted_proxies: [cloudflare], header: Fastly-Client-IP }",
+                &[("W109", 1, 32)],
+            ),
+            (
+                "client_ip: { trusted_proxies: private, header: cf-connecting-ipv6 }",
+                &[("W109", 1, 31)],
+            ),
+            (
+                "client_ip: { trust: [{ from: [173.245.48.0/20, 127.0.0.1, unix], header: CF-Connecting-IP }] }",
+                &[],
+            ),
+            ("client_ip: { trusted_proxies: [fastly, private] }", &[]),
+            (
+                "client_ip: { trusted_proxies: [\"::/0\"], header: CF-Connecting-IP }",
+                &[("W101", 1, 32)],
+            ),
+        ],
+        &format!("{LISTENERS}{UPSTREAMS}{ROUTES}"),
+    );
+}
+
+#[test]
+fn probes_where_a_proxy_header_is_required_warn() {
+    let required = "proxy_protocol: { from: [loopback, 10.41.0.9, unix], mode: required }";
+    let optional = "proxy_protocol: { from: [loopback, 10.41.0.9, unix], mode: optional }";
+    let apart = "proxy_protocol: { from: [203.0.113.0/24], mode: required }";
+    let nodes = "client_ip: { cluster: { nodes: [10.41.0.0/24] } }\n";
+    let to = |endpoint: &str| format!("upstreams: {{ a: {{ endpoints: [\"{endpoint}\"] }} }}\n");
+    let with_header =
+        "upstreams: { a: { endpoints: [\"127.0.0.1:81\"], send_proxy_protocol: v2 } }\n";
+    let warns: &[Found] = &[("W110", 2, 60)];
+    for (address, proxy, rest, expected) in [
+        (":81", required, format!("{nodes}{UPSTREAMS}"), warns),
+        (":81", optional, format!("{nodes}{UPSTREAMS}"), &[]),
+        (":81", apart, format!("{nodes}{UPSTREAMS}"), &[]),
+        (":81", required, UPSTREAMS.to_owned(), &[]),
+        (":81", required, to("127.0.0.1:81"), warns),
+        (":81", optional, to("127.0.0.1:81"), &[]),
+        (":81", required, to("127.0.0.1:82"), &[]),
+        (":81", required, to("192.0.2.1:81"), &[]),
+        (":81", required, with_header.to_owned(), &[]),
+        (":81", apart, to("127.0.0.1:81"), &[]),
+        ("0.0.0.0:81", required, to("127.0.0.1:81"), warns),
+        ("127.0.0.2:81", required, to("127.0.0.1:81"), &[]),
+        ("10.41.0.9:81", required, to("10.41.0.9:81"), warns),
+        ("unix:/run/a", required, to("unix:/run/a"), warns),
+    ] {
+        let text =
+            format!("listeners: {{ a: {{ address: \"{address}\",\n{proxy} }} }}\n{rest}{ROUTES}");
+        assert_eq!(found(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn presets_grow_old() {
+    let text = format!(
+        "client_ip: {{ trusted_proxies: [private, cloudflare] }}\naccess: {{ deny: fastly }}\n\
+         {LISTENERS}{UPSTREAMS}{ROUTES}"
+    );
+    let codes = |year| {
+        let today = Some(crate::client_ip::presets::Month { year, month: 11 });
+        let loaded = Config::parse_on(today, &text, "proxy.yaml", Path::new(""), &nothing).unwrap();
+        let places = loaded.warnings.iter();
+        let places = places.map(|problem| (problem.code, problem.line, problem.column));
+        places.collect::<Vec<_>>()
+    };
+    assert_eq!(codes(2027), [("W111", Some(2), Some(17))]);
+    assert_eq!(
+        codes(2028),
+        [("W111", Some(1), Some(41)), ("W111", Some(2), Some(17))]
+    );
+    assert!(found(&text).is_empty());
 }
 
 #[test]

@@ -33,7 +33,9 @@ fn every_shipped_file_loads_without_a_warning() {
     let files = shipped();
     assert!(files.len() >= 7, "{files:?}");
     for file in files {
-        match Config::load(&file) {
+        // One day the presets in some of them are old, which is no fault of the files.
+        let text = std::fs::read_to_string(&file).unwrap();
+        match Config::parse(&text, "shipped", file.parent().unwrap(), &nothing) {
             Ok(loaded) => assert_eq!(
                 loaded.warnings.render(Style::Plain),
                 "",
@@ -87,6 +89,7 @@ fn every_key_that_is_built_stands_in_the_full_example() {
         keys::REDIRECT,
         keys::LISTENER_TIMEOUTS,
         keys::CLIENT_IP,
+        keys::CLUSTER,
         keys::TRUST,
         keys::FORWARDED,
         keys::DISCOVERY,
