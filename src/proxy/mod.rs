@@ -41,6 +41,7 @@ use crate::telemetry::access_log::Field;
 use crate::telemetry::metrics::{Measured, OfListener};
 use crate::telemetry::origins::Origin;
 use crate::telemetry::recent::{Seen, Wanted};
+use crate::telemetry::snat::Counted;
 use crate::transport::ConnInfo;
 use crate::transport::activity::{Activity, InFlight};
 use crate::transport::client_body::ClientBody;
@@ -351,6 +352,11 @@ impl Proxy {
         let view = self.reader.current();
         let recent = view.counts.recent();
         recent.map_or_else(Vec::new, |recent| recent.origins())
+    }
+
+    /// Who this worker's requests came from, since this was last asked.
+    pub fn peers(&self) -> Vec<Counted> {
+        self.reader.current().counts.peers().take()
     }
 
     /// Where this worker counts for the listener of this name.

@@ -15,6 +15,7 @@ use crate::route::Router;
 use crate::telemetry::access_log::{LocalLog, Log};
 use crate::telemetry::metrics::{Counts, Ledger, Names, OfUpstream};
 use crate::telemetry::recent::Recent;
+use crate::telemetry::snat::{Peers, Probes};
 use crate::transport::deadline::{self, Deadlines};
 use crate::transport::tls::client::Client;
 use crate::upstream::endpoint::{Facts, Role, State};
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub bells: Bells,
     /// What the workers count, whatever snapshot they work by.
     pub ledger: Arc<Ledger>,
+    /// Requests that say nothing about where clients come from.
+    pub probes: Probes,
     /// Where requests are recorded; `None`: nowhere.
     pub access_log: Option<Arc<Log>>,
 }
@@ -91,6 +94,7 @@ impl Snapshot {
                 .iter()
                 .any(|upstream| upstream.proxy_header.is_some()),
             matched_subjects: matched_subjects(&config),
+            probes: Probes::of(&config),
             config,
             router,
             clusters,
@@ -115,6 +119,20 @@ fn recent(snapshot: &Snapshot, previous: Option<&View>) -> Option<Rc<Recent>> {
     config.admin.as_ref()?;
     let kept = previous.and_then(|previous| previous.counts.recent());
     Some(kept.map_or_else(|| Rc::new(Recent::new(config.worker_threads)), Rc::clone))
+}
+
+/// Where a worker counts peers: goes on where it did, while the listeners are the same.
+fn peers(snapshot: &Snapshot, previous: Option<&View>) -> Rc<Peers> {
+    let names = || {
+        snapshot
+            .config
+            .listeners
+            .iter()
+            .map(|listener| &*listener.name)
+    };
+    let kept = previous.map(|previous| previous.counts.peers());
+    kept.filter(|peers| peers.is_for(names()))
+        .map_or_else(|| Rc::new(Peers::new(names())), Rc::clone)
 }
 
 /// What is counted for by name.
@@ -377,6 +395,7 @@ impl View {
                 &snapshot.ledger,
                 worker,
                 names(snapshot),
+                peers(snapshot, previous),
                 recent(snapshot, previous),
             ),
             snapshot: Arc::clone(snapshot),

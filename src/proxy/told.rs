@@ -4,6 +4,7 @@ use crate::client_ip::{ClientSource, Resolution};
 use crate::telemetry::access_log::{Field, Record};
 use crate::telemetry::metrics::Measured;
 use crate::telemetry::recent::{self, Source};
+use crate::telemetry::snat::{self, Sender};
 
 use super::admit::Admitted;
 use super::request_id::Id;
@@ -35,11 +36,16 @@ impl Told {
             ClientSource::Field(field) => counts.found_in_field(field.name()),
         }
         let forged = view.snapshot.config.emit.forged(resolution).count();
+        let index = connection.listener_index(&view.snapshot);
         if forged > 0
-            && let Some(index) = connection.listener_index(&view.snapshot)
-            && let Some(listener) = counts.listener(index)
+            && let Some(listener) = index.and_then(|index| counts.listener(index))
         {
             listener.forged.add(forged as u64);
+        }
+        if let Some(index) = index
+            && !view.snapshot.probes.contain(admitted.path)
+        {
+            count_peer(received, index, resolution, forged);
         }
         if let Some(record) = &mut self.record {
             record::note_client(record, resolution, forged);
@@ -99,5 +105,31 @@ impl Told {
         // Nobody else's fields say anything about a client.
         let fields = headers.filter(|(name, _)| emit.removes(name, false));
         self.measured.keeps(recent.begin(request, fields));
+    }
+}
+
+/// Counts who a request came from, on the listener of this index.
+fn count_peer(
+    received: &Received<'_>,
+    listener: usize,
+    resolution: &Resolution<'_>,
+    forged: usize,
+) {
+    let Received {
+        connection, view, ..
+    } = *received;
+    let peers = view.counts.peers();
+    let peer = &connection.info.peer;
+    match (resolution.source(), peer.addr()) {
+        (ClientSource::Peer | ClientSource::ProxyProtocol, Some(addr)) => {
+            let sender = Sender {
+                ip: addr.ip(),
+                is_proxied: peer.proxied.is_some(),
+            };
+            let names = (forged > 0).then(|| view.snapshot.config.emit.forged(resolution));
+            let claim = names.and_then(snat::Field::most_usual);
+            peers.came_from(listener, sender, claim);
+        }
+        _ => peers.vouched(listener),
     }
 }

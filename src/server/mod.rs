@@ -185,6 +185,7 @@ struct Server {
     endings: mpsc::Receiver<Ending>,
     discovery: JoinHandle<()>,
     health: JoinHandle<()>,
+    peers: JoinHandle<()>,
 }
 
 /// Which worker ended, and how.
@@ -237,6 +238,7 @@ impl Server {
         admin.now(Readiness::Ready);
         let discovery = tokio::spawn(discovery::watch(publisher.clone()));
         let health = tokio::spawn(health::watch(publisher.clone()));
+        let peers = tokio::spawn(admin.watch_peers());
         Ok(Self {
             journal,
             listening,
@@ -246,6 +248,7 @@ impl Server {
             endings,
             discovery,
             health,
+            peers,
         })
     }
 
@@ -353,6 +356,7 @@ impl Server {
         }
         self.discovery.abort();
         self.health.abort();
+        self.peers.abort();
         self.tell_all(|| {
             if in_hurry {
                 Command::End

@@ -172,6 +172,7 @@ async fn answer(mut questions: mpsc::Receiver<Question>, proxy: Rc<Proxy>) {
         match question {
             Question::Requests(wanted, answer) => drop(answer.send(proxy.seen(&wanted))),
             Question::Origins(answer) => drop(answer.send(proxy.origins())),
+            Question::Peers(answer) => drop(answer.send(proxy.peers())),
         }
     }
 }

@@ -4,10 +4,12 @@
 //! log.
 
 pub mod access_log;
+mod frequent;
 pub mod metrics;
 pub mod origins;
 pub mod panics;
 pub mod recent;
+pub mod snat;
 pub mod traces;
 
 use std::sync::OnceLock;

@@ -1,15 +1,11 @@
 //! Where a worker's requests come from, by network, and how much of that is verified: for operators who look in.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::client_ip::{Peer, SocketPeer};
 
+use super::frequent::Frequent;
 use super::recent::Source;
-
-/// Places to count at. An origin has one of [`WAYS`], and takes that of the rarest there when none is free.
-const SETS: usize = 128;
-const WAYS: usize = 4;
 
 /// What requests are counted by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,23 +42,12 @@ impl Verdict {
     }
 }
 
-/// How often each was seen. Clients choose what is counted, so where it is counted is nothing they can know.
-#[derive(Debug)]
+/// How often each was seen.
+#[derive(Debug, Default)]
 pub(super) struct Origins {
-    sets: Box<[[(Key, u64); WAYS]]>,
-    secret: u64,
+    counts: Frequent<Key>,
     /// Those that were seen so far, of which there are as many as the configuration has fields, and two.
     sources: Vec<Source>,
-}
-
-impl Default for Origins {
-    fn default() -> Self {
-        Self {
-            sets: vec![[(Key::default(), 0); WAYS]; SETS].into(),
-            secret: RandomState::new().hash_one(()) | 1,
-            sources: Vec::new(),
-        }
-    }
 }
 
 /// An origin in few words: one is looked for at every request.
@@ -75,13 +60,8 @@ struct Key {
 }
 
 impl Key {
-    /// Of the sets.
-    fn set(self, secret: u64) -> usize {
-        let mixed =
-            self.client ^ self.peer.rotate_left(21) ^ self.source_and_verdict.rotate_left(42);
-        let mixed = mixed.wrapping_mul(secret);
-        let mixed = (mixed ^ mixed >> 32).wrapping_mul(secret);
-        usize::try_from(mixed >> 40).unwrap_or_default() % SETS
+    fn digest(self) -> u64 {
+        self.client ^ self.peer.rotate_left(21) ^ self.source_and_verdict.rotate_left(42)
     }
 }
 
@@ -109,22 +89,12 @@ impl Origins {
             },
             source_and_verdict: (self.number_of(source) as u64) << 8 | verdict as u64,
         };
-        let Some(set) = self.sets.get_mut(key.set(self.secret)) else {
-            return;
-        };
-        if let Some((_, count)) = set
-            .iter_mut()
-            .find(|(known, count)| *known == key && *count > 0)
-        {
-            *count += 1;
-        } else if let Some(rarest) = set.iter_mut().min_by_key(|(_, count)| *count) {
-            *rarest = (key, 1);
-        }
+        self.counts.count(key, key.digest());
     }
 
     pub(super) fn all(&self) -> Vec<(Origin, u64)> {
-        let counted = self.sets.iter().flatten().filter(|(_, count)| *count > 0);
-        let all = counted.filter_map(|(key, count)| Some((self.origin(*key)?, *count)));
+        let counted = self.counts.all();
+        let all = counted.filter_map(|(key, count, ())| Some((self.origin(key)?, count)));
         all.collect()
     }
 
@@ -233,23 +203,5 @@ mod tests {
         origins.count(None, &peer, &Source::Peer, 0);
         let (origin, _) = origins.all().pop().unwrap();
         assert_eq!((origin.client, origin.peer), (None, None));
-    }
-
-    #[test]
-    fn a_flood_of_networks_drives_out_none_that_is_frequent() {
-        let mut origins = Origins::default();
-        for number in 0..5_000_u32 {
-            count(&mut origins, "192.0.2.1", "192.0.2.1", &Source::Peer, 0);
-            let [_, a, b, _] = (number << 8).to_be_bytes();
-            let stranger = format!("11.{a}.{b}.1");
-            count(&mut origins, &stranger, &stranger, &Source::Peer, 0);
-        }
-        let all = origins.all();
-        assert!(all.len() <= SETS * WAYS);
-        let most = all.into_iter().max_by_key(|(_, count)| *count).unwrap();
-        assert_eq!(
-            (most.0.client, most.1),
-            (Some([192, 0, 2, 0].into()), 5_000)
-        );
     }
 }

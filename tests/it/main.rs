@@ -43,6 +43,7 @@ mod server_names;
 mod service_manager;
 mod shutdown;
 mod support;
+mod suspicions;
 mod timeouts;
 mod tls;
 mod tls_endings;

@@ -1,7 +1,6 @@
 //! Metrics of what the control thread knows: upstreams, certificates, reloads.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,6 +13,7 @@ use serde_json::Value;
 use crate::control::reload::{Counts, Prepared};
 use crate::proxy::snapshot::Publisher;
 use crate::telemetry::metrics::write::{counters, gauges, value};
+use crate::telemetry::snat::{Cause, Finding};
 use crate::transport::deadline;
 use crate::transport::listener::BoundAddress;
 use crate::transport::tls::facts::Facts;
@@ -26,7 +26,7 @@ pub(super) struct Figures {
     applied: AtomicU64,
     rejected: AtomicU64,
     certificates: Mutex<Vec<Certificate>>,
-    suspicions: Mutex<BTreeMap<(String, &'static str), bool>>,
+    findings: Mutex<Vec<Finding>>,
     addresses: Mutex<Vec<(String, BoundAddress)>>,
     /// Without secrets.
     config: Mutex<Value>,
@@ -47,7 +47,7 @@ impl Figures {
             applied: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             certificates: Mutex::default(),
-            suspicions: Mutex::default(),
+            findings: Mutex::default(),
             addresses: Mutex::default(),
             config: Mutex::default(),
         }
@@ -82,8 +82,13 @@ impl Figures {
         *locked(&self.certificates) = found;
     }
 
-    pub(super) fn suspect(&self, listener: &str, cause: &'static str, is_suspected: bool) {
-        locked(&self.suspicions).insert((listener.to_owned(), cause), is_suspected);
+    /// All that is noticed about the addresses of clients now.
+    pub(super) fn note_findings(&self, findings: Vec<Finding>) {
+        *locked(&self.findings) = findings;
+    }
+
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        locked(&self.findings).clone()
     }
 
     /// Where a listener really listens.
@@ -153,6 +158,23 @@ impl Figures {
             rows,
         )
     }
+
+    fn encode_suspicions(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.publisher.current();
+        let findings = self.findings();
+        let listeners = snapshot.config.listeners.iter();
+        let rows = listeners.flat_map(|listener| {
+            Cause::TRANSLATED.map(|cause| {
+                let name = &*listener.name;
+                let is_so =
+                    |finding: &Finding| (&*finding.listener, finding.cause) == (name, cause);
+                let labels = [("listener", value(name)), ("cause", cause.as_str().into())];
+                (labels, u64::from(findings.iter().any(is_so)))
+            })
+        });
+        let help = "Whether the addresses of clients look translated before they get here";
+        gauges(encoder, ("headwater_snat_suspected", help), rows)
+    }
 }
 
 impl Collector for Figures {
@@ -165,13 +187,7 @@ impl Collector for Figures {
             reloads.map(|(result, number)| ([("result", result.into())], number.load(Relaxed)));
         let help = "New configurations, by what became of them";
         counters(encoder, ("headwater_config_reload", help), rows)?;
-        let suspicions = locked(&self.suspicions);
-        let rows = suspicions.iter().map(|((listener, cause), is_suspected)| {
-            let labels = [("listener", value(listener)), ("cause", (*cause).into())];
-            (labels, u64::from(*is_suspected))
-        });
-        let help = "Whether the addresses of clients look translated before they get here";
-        gauges(encoder, ("headwater_snat_suspected", help), rows)
+        self.encode_suspicions(encoder)
     }
 }
 

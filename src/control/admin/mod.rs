@@ -14,6 +14,7 @@ mod query;
 mod requests;
 mod routes;
 mod state;
+mod suspicions;
 mod token;
 mod workers;
 
@@ -163,11 +164,6 @@ impl Admin {
     /// How attempts to reload ended so far.
     pub fn note_reloads(&self, counts: Counts) {
         self.shared.figures.note_reloads(counts);
-    }
-
-    /// Whether the addresses of a listener's clients look translated, for this cause.
-    pub fn suspect(&self, listener: &str, cause: &'static str, is_suspected: bool) {
-        self.shared.figures.suspect(listener, cause, is_suspected);
     }
 
     /// What `/readyz` says from now on.

@@ -40,6 +40,7 @@ pub(super) enum Api {
     Routes,
     Certificates,
     Origins,
+    Suspicions,
     Config,
     Reload,
     /// Of an upstream, by its address.
@@ -58,6 +59,7 @@ impl Api {
             ["routes"] => Some(Self::Routes),
             ["certificates"] => Some(Self::Certificates),
             ["origins"] => Some(Self::Origins),
+            ["suspicions"] => Some(Self::Suspicions),
             ["config"] => Some(Self::Config),
             ["reload"] => Some(Self::Reload),
             ["upstreams", name, "endpoints", address, change] => {
@@ -160,6 +162,7 @@ impl Shared {
             Api::Routes => Ok(json_of(&self.routes())),
             Api::Certificates => Ok(json_of(&self.certificates())),
             Api::Origins => Ok(json_of(&self.origins().await)),
+            Api::Suspicions => Ok(json_of(&self.suspicions())),
             Api::Config => Ok(json_of(&self.figures.config())),
             Api::Reload => self.reload().await,
             Api::Endpoint(upstream, address, change) => self

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::telemetry::origins::Origin;
 use crate::telemetry::recent::{Seen, Wanted};
+use crate::telemetry::snat::Counted;
 
 /// For a worker's answer: one that is busy for longer, or about to end, is left out.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -17,6 +18,8 @@ pub enum Question {
     Requests(Wanted, oneshot::Sender<Vec<Seen>>),
     /// Where its requests came from.
     Origins(oneshot::Sender<Vec<(Origin, u64)>>),
+    /// Who its requests came from, since that was last asked.
+    Peers(oneshot::Sender<Vec<Counted>>),
 }
 
 /// Where to ask them.
@@ -37,6 +40,11 @@ impl Workers {
     /// What each answers, in their order.
     pub(super) async fn origins(&self) -> Vec<Vec<(Origin, u64)>> {
         self.ask(|_, answer| Question::Origins(answer)).await
+    }
+
+    /// What each answers, in their order.
+    pub(super) async fn peers(&self) -> Vec<Vec<Counted>> {
+        self.ask(|_, answer| Question::Peers(answer)).await
     }
 
     async fn ask<T: Default>(

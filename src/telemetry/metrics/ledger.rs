@@ -14,6 +14,7 @@ use http::{HeaderName, StatusCode};
 use super::counter::{Counter, Table, total};
 use super::status;
 use crate::telemetry::recent::{End, Recent};
+use crate::telemetry::snat::Peers;
 
 /// Everything that workers have counted, since the process began.
 #[derive(Debug, Default)]
@@ -126,6 +127,7 @@ pub struct Counts {
     proxy_protocol: Arc<Counter>,
     fields: Vec<(HeaderName, Arc<Counter>)>,
     upstreams: Vec<OfUpstream>,
+    peers: Rc<Peers>,
     /// Where requests are kept, if anybody can ask for them.
     recent: Option<Rc<Recent>>,
 }
@@ -154,6 +156,7 @@ impl Counts {
         ledger: &Arc<Ledger>,
         worker: usize,
         names: Names<'_>,
+        peers: Rc<Peers>,
         recent: Option<Rc<Recent>>,
     ) -> Rc<Self> {
         let source = |label: String| ledger.sources.part(label, worker);
@@ -183,10 +186,16 @@ impl Counts {
                 .map(|name| (name.clone(), source(format!("header:{name}"))))
                 .collect(),
             upstreams: upstreams.collect(),
+            peers,
             recent,
             ledger: Arc::clone(ledger),
             worker,
         })
+    }
+
+    /// Where peers are counted, by the index of the listener.
+    pub fn peers(&self) -> &Rc<Peers> {
+        &self.peers
     }
 
     /// Where requests are kept, if anybody can ask for them.
@@ -446,7 +455,8 @@ mod tests {
                 vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
             )],
         };
-        Counts::new(ledger, worker, names, None)
+        let peers = Rc::new(Peers::new(names.listeners.iter().copied()));
+        Counts::new(ledger, worker, names, peers, None)
     }
 
     fn statuses(ledger: &Ledger) -> Vec<(String, String, &'static str, u64)> {

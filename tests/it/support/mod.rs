@@ -19,7 +19,7 @@ pub(crate) use certificate::{Certificate, TlsClient, refusal};
 pub(crate) use http2::{exchange, requests};
 pub(crate) use http2_wire::{Frame, Http2Wire};
 pub(crate) use load::{Load, Origin};
-pub(crate) use proxy::{EXECUTABLE, Proxy, headwater, program};
+pub(crate) use proxy::{EXECUTABLE, Proxy, connect, headwater, program};
 pub(crate) use service::{Manner, Service};
 pub(crate) use upstream::{Upstream, closed_port};
 pub(crate) use wire::{Message, Wire};
