@@ -1,9 +1,10 @@
 #!/usr/bin/env -S python3 -B
 """headwater as the proxy of a two-node cluster network: what each externalTrafficPolicy makes of the client's address."""
+import json
 import os
 import subprocess
 
-from lib import HERE, HOST, Lane, curl, fields
+from lib import HERE, HOST, Lane, curl, fields, poll
 
 CLIENT, BALANCER = "172.16.0.100", "172.16.0.50"
 NODES = {"node1": "172.16.0.11", "node2": "172.16.0.12"}
@@ -13,12 +14,20 @@ TRANSLATED = {"node1": ["10.41.0.1", "10.42.1.1"], "node2": ["10.41.0.2", "10.42
 PROXIES = {"edge1": "10.42.1.10", "edge2": "10.42.2.10"}
 TOPOLOGY = str(HERE.parent / "netns" / "topology.sh")
 
+# Beside the Service's own port, one for each kind of traffic that isn't to be taken for translated.
 CONFIG = """
 listeners:
   http:
     address: ":8080"
     proxy_protocol: { mode: optional, from: [172.16.0.50] }
-client_ip: { trusted_proxies: [] }
+  pods: { address: ":8081" }
+  node: { address: ":8082" }
+  probes: { address: ":8083" }
+  seen: { address: "127.0.0.1:8084" }
+client_ip:
+  trusted_proxies: []
+  cluster: { nodes: [10.41.0.1, 10.41.0.2], pods: [10.42.0.0/16] }
+admin: { address: "127.0.0.1:9900" }
 upstreams:
   whoami: { endpoints: ["10.42.1.11:8080", "10.42.1.12:8080", "10.42.1.13:8080"] }
 routes:
@@ -61,10 +70,13 @@ class Cluster:
 def start(lane, cluster):
     for name, address in PODS.items():
         lane.whoami(name, 8080, address, cluster.space(name))
-    for name in PROXIES:
-        lane.headwater(name, CONFIG, 8080, netns=cluster.space(name))
+    cluster.proxies = start_proxies(lane, cluster)
     (lane.dir / "haproxy.cfg").write_text(HAPROXY)
     lane.start("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], 80, BALANCER, cluster.space("lb"))
+
+
+def start_proxies(lane, cluster):
+    return [lane.headwater(name, CONFIG, 8080, netns=cluster.space(name)) for name in PROXIES]
 
 
 def remote(answer):
@@ -124,6 +136,80 @@ def without_proxy(lane, cluster):
     lane.check("the same node, by the proxy, X-Real-IP", answer.values("X-Real-IP"), [CLIENT])
 
 
+class Detector:
+    """The proxies of both nodes, started anew: what they notice about whoever asks them from now on."""
+
+    def __init__(self, lane, cluster):
+        self.lane, self.cluster = lane, cluster
+        for process in cluster.proxies:
+            process.terminate()
+            process.wait(20)
+            lane.processes.remove(process)
+        cluster.proxies = start_proxies(lane, cluster)
+
+    def admin(self, name, path):
+        answer, = curl(f"http://127.0.0.1:9900{path}", netns=self.cluster.space(name))
+        return answer.body
+
+    def suspicions(self, name):
+        return json.loads(self.admin(name, "/api/v1/suspicions"))
+
+    def on(self, name, listener):
+        return [found for found in self.suspicions(name) if found["listener"] == listener]
+
+    def warnings(self, name):
+        log = (self.lane.dir / f"{name}.log").read_text()
+        return [json.loads(line) for line in log.splitlines() if '"W12' in line]
+
+    def looks(self, name):
+        """Waits until it has looked at all that came: a last one, which asks from its own machine, is noticed."""
+        curl("http://127.0.0.1:8084/[1-120]", netns=self.cluster.space(name))
+        poll(f"{name} to notice who asks from its own machine", lambda: self.on(name, "seen"))
+
+
+def noticed_under_cluster(lane, cluster):
+    for node, address in NODES.items():
+        detector = Detector(lane, cluster)
+        # The node picks a proxy for each connection.
+        for _ in range(30):
+            cluster.ask(f"{address}:30080", path="/[1-25]")
+        for name in PROXIES:
+            what = f"Cluster, requests by {node}, what {name} notices"
+            poll(f"{name} to notice what {node} does", lambda: detector.on(name, "http"))
+            found, = detector.on(name, "http")
+            lane.check(what, found["message"], lambda came: "nodes of this cluster" in came)
+            own = lambda came, node=node: bool(came) and set(came) <= set(TRANSLATED[node])
+            lane.check(f"{what}, peers", found["peers"], own)
+            lane.check(f"{what}, the first remedy", found["remedies"][0], lambda came: came.startswith("externalTrafficPolicy: Local"))
+            warnings = [(line["code"], line["listener"], line["cause"]) for line in detector.warnings(name)]
+            lane.check(f"{what}, warnings", warnings, [("W120", "http", "node")])
+            gauge = 'headwater_snat_suspected{listener="http",cause="node"} 1'
+            lane.check(f"{what}, {gauge}", gauge in detector.admin(name, "/metrics").splitlines(), True)
+
+
+def silent_under_local(lane, cluster):
+    detector = Detector(lane, cluster)
+    answers = []
+    for _ in range(10):
+        for address in (f"{NODES['node1']}:30080", f"{NODES['node2']}:30080", f"{BALANCER}:80"):
+            answers += cluster.ask(address, path="/[1-20]")
+    for name, address in PROXIES.items():
+        node = name.replace("edge", "node")
+        # Mixed with the visitors, and alone.
+        for port in (8080, 8081):
+            answers += cluster.ask(f"{address}:{port}", source="whoami1", path="/[1-150]")
+        for port in (8080, 8082):
+            answers += cluster.ask(f"{address}:{port}", source=node, path="/[1-30]")
+        for port in (8080, 8083):
+            answers += cluster.ask(f"{address}:{port}", source=node, path="/healthz?[1-150]")
+    lane.check("Local, visitors, pods, the nodes themselves and probes, requests answered", [answer.status for answer in answers].count(200), 1920)
+    for name in PROXIES:
+        detector.looks(name)
+        what = f"Local, visitors, pods, the node itself and probes, what {name} notices"
+        lane.check(what, [found["listener"] for found in detector.suspicions(name)], ["seen"])
+        lane.check(f"{what}, warnings", [line["listener"] for line in detector.warnings(name)], ["seen"])
+
+
 if os.geteuid() != 0:
     os.execv(TOPOLOGY, [TOPOLOGY, "sandbox", str(HERE / "netns.py")])
 
@@ -135,3 +221,7 @@ with Lane("netns", "ip", "nft", "ss", "unshare", "haproxy") as lane:
     local_policy(lane, cluster)
     balancer(lane, cluster)
     without_proxy(lane, cluster)
+    cluster.topology("policy", "Cluster", "Cluster")
+    noticed_under_cluster(lane, cluster)
+    cluster.topology("policy", "Cluster", "Local")
+    silent_under_local(lane, cluster)
