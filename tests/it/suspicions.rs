@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::support::{DEADLINE, Proxy, Wire, connect, program};
+use crate::support::{DEADLINE, Proxy, Wire, connect, headwater, program};
 
 /// Enough to be judged by.
 const MANY: usize = 120;
@@ -176,6 +176,28 @@ fn the_own_node_is_known_by_its_variable() {
     ask(&proxy, "http", "127.0.0.2", "/", "");
     let said = proxy.says("W120");
     assert!(said.contains("nodes of this cluster"), "{said}");
+}
+
+#[test]
+fn too_much_trust_is_said_by_check_and_at_every_start() {
+    let text = config(
+        "http: { address: \"127.0.0.1:0\" }",
+        "header: CF-Connecting-IP, cluster: { nodes: [127.0.0.66] }",
+    );
+    let proxy = Proxy::start(&text);
+    let said = proxy.announced();
+    let directory = proxy.end_and_keep();
+    let (status, checked) = headwater(&directory, &["check", "proxy.yaml"]);
+    assert_eq!(status, 0, "{checked}");
+    let (status, denied) = headwater(&directory, &["check", "--deny-warnings", "proxy.yaml"]);
+    assert_eq!(status, 78, "{denied}");
+    for said in [said, checked] {
+        assert!(
+            said.contains("warning[W108]: visitors whose addresses"),
+            "{said}"
+        );
+        assert!(said.contains("proxy.yaml:2:32"), "{said}");
+    }
 }
 
 #[test]
