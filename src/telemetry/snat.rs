@@ -99,7 +99,7 @@ impl Cause {
                 TRUST_BALANCER,
             ],
             Self::Loopback => &[TRUST_LOOPBACK, PROXY_PROTOCOL, HOST_NETWORK, SYSTEMD],
-            Self::UntrustedHeader => &[TRUST_PEER, STRIP],
+            Self::UntrustedHeader => &[TRUST_PEER],
         }
     }
 }
@@ -114,7 +114,6 @@ const SYSTEMD: &str = "let systemd listen and pass the socket (LISTEN_FDS)";
 const TRUST_LOOPBACK: &str =
     "trust the header of the proxy on this machine (client_ip.trust, from: [loopback])";
 const TRUST_PEER: &str = "if that is your balancer, add it to client_ip.trust";
-const STRIP: &str = "if it isn't, there is nothing to do: what it says is discarded";
 
 /// What was noticed about a listener, in the last minute that had enough requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +142,7 @@ impl Finding {
         }
         let percent = percent(self.suspect, self.requests);
         let who = match self.cause {
+            Cause::Node if self.peers.len() == 1 => "a node of this cluster",
             Cause::Node => "nodes of this cluster",
             Cause::Gateway => "the gateway of this machine's network",
             Cause::Loopback => "this machine itself",
@@ -240,7 +240,7 @@ impl Watched {
             alarm.judge(now, is_enough, found.map(|verdict| verdict.about(listener)))
         };
         let translated = judge(&mut self.translated, minute.translated(ground));
-        let untrusted = judge(&mut self.untrusted, minute.untrusted());
+        let untrusted = judge(&mut self.untrusted, minute.untrusted(ground));
         translated.into_iter().chain(untrusted).collect()
     }
 }
@@ -294,10 +294,12 @@ impl Slice {
         is_gateway.then_some(everybody)
     }
 
-    /// Whether whoever sends most names others, and isn't believed.
-    fn untrusted(&self) -> Option<Verdict> {
+    /// Whether whoever sends most names others, and isn't believed. Not a node: who translates for a balancer does so for
+    /// everybody, and must not be trusted.
+    fn untrusted(&self, ground: Ground<'_>) -> Option<Verdict> {
         let busiest = self.senders.iter().max_by_key(|(_, (count, _))| *count);
-        let (sender, (count, claims)) = busiest?;
+        let (sender, (count, claims)) =
+            busiest.filter(|(sender, _)| !ground.network.is_node(sender.ip))?;
         let mut verdict = Verdict::new(
             Cause::UntrustedHeader,
             *count,

@@ -26,13 +26,14 @@ listeners:
   seen: { address: "127.0.0.1:8084" }
 client_ip:
   trusted_proxies: []
-  cluster: { nodes: [10.41.0.1, 10.41.0.2], pods: [10.42.0.0/16] }
+  CLUSTER
 admin: { address: "127.0.0.1:9900" }
 upstreams:
   whoami: { endpoints: ["10.42.1.11:8080", "10.42.1.12:8080", "10.42.1.13:8080"] }
 routes:
   - { match: { hosts: [whoami.example.com] }, upstream: whoami }
 """
+CLUSTER = "cluster: { nodes: [10.41.0.1, 10.41.0.2], pods: [10.42.0.0/16] }"
 HAPROXY = """
 defaults
   mode tcp
@@ -75,8 +76,9 @@ def start(lane, cluster):
     lane.start("haproxy", ["haproxy", "-db", "-f", "haproxy.cfg"], 80, BALANCER, cluster.space("lb"))
 
 
-def start_proxies(lane, cluster):
-    return [lane.headwater(name, CONFIG, 8080, netns=cluster.space(name)) for name in PROXIES]
+def start_proxies(lane, cluster, told=CLUSTER):
+    config = CONFIG.replace("CLUSTER", told)
+    return [lane.headwater(name, config, 8080, netns=cluster.space(name)) for name in PROXIES]
 
 
 def remote(answer):
@@ -139,13 +141,13 @@ def without_proxy(lane, cluster):
 class Detector:
     """The proxies of both nodes, started anew: what they notice about whoever asks them from now on."""
 
-    def __init__(self, lane, cluster):
+    def __init__(self, lane, cluster, told=CLUSTER):
         self.lane, self.cluster = lane, cluster
         for process in cluster.proxies:
             process.terminate()
             process.wait(20)
             lane.processes.remove(process)
-        cluster.proxies = start_proxies(lane, cluster)
+        cluster.proxies = start_proxies(lane, cluster, told)
 
     def admin(self, name, path):
         answer, = curl(f"http://127.0.0.1:9900{path}", netns=self.cluster.space(name))
@@ -177,7 +179,7 @@ def noticed_under_cluster(lane, cluster):
             what = f"Cluster, requests by {node}, what {name} notices"
             poll(f"{name} to notice what {node} does", lambda: detector.on(name, "http"))
             found, = detector.on(name, "http")
-            lane.check(what, found["message"], lambda came: "nodes of this cluster" in came)
+            lane.check(what, found["message"], lambda came: "of this cluster" in came)
             own = lambda came, node=node: bool(came) and set(came) <= set(TRANSLATED[node])
             lane.check(f"{what}, peers", found["peers"], own)
             lane.check(f"{what}, the first remedy", found["remedies"][0], lambda came: came.startswith("externalTrafficPolicy: Local"))
@@ -210,6 +212,16 @@ def silent_under_local(lane, cluster):
         lane.check(f"{what}, warnings", [line["listener"] for line in detector.warnings(name)], ["seen"])
 
 
+def noticed_untold(lane, cluster):
+    """Where nobody says what the addresses mean, a pod still knows its gateway."""
+    detector = Detector(lane, cluster, told="")
+    for name, address in PROXIES.items():
+        cluster.ask(f"{address}:8082", source=name.replace("edge", "node"), path="/[1-120]")
+        poll(f"{name} to notice its gateway", lambda: detector.on(name, "node"))
+        found, = detector.on(name, "node")
+        lane.check(f"without `cluster`, what {name} notices", [found["cause"], *found["peers"]], ["gateway", address.removesuffix("0")])
+
+
 if os.geteuid() != 0:
     os.execv(TOPOLOGY, [TOPOLOGY, "sandbox", str(HERE / "netns.py")])
 
@@ -225,3 +237,4 @@ with Lane("netns", "ip", "nft", "ss", "unshare", "haproxy") as lane:
     noticed_under_cluster(lane, cluster)
     cluster.topology("policy", "Cluster", "Local")
     silent_under_local(lane, cluster)
+    noticed_untold(lane, cluster)

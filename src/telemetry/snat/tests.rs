@@ -139,6 +139,12 @@ fn a_header_that_nobody_believes_is_noticed() {
         "if that is your balancer, add it to client_ip.trust"
     );
     assert_eq!(warned(claimed("10.0.3.7", 200, 179)), []);
+    // Whoever trusted a node would trust all that come through it.
+    let of_node = warned(claimed("10.41.0.2", 200, 200));
+    assert_eq!(
+        of_node.iter().map(|found| found.cause).collect::<Vec<_>>(),
+        [Cause::Node]
+    );
     assert_eq!(warned(claimed("10.0.3.7", 99, 99)), []);
     // Who sends less than others has no say.
     let mut busier = claimed("10.0.3.7", 100, 100);
