@@ -100,11 +100,13 @@ impl<'a> Attempts<'a> {
         &self.wanted
     }
 
-    /// Keeps the body for another try, if there may be one after it was sent.
-    pub(super) fn prepare(&self, upload: Upload) -> Upload {
+    /// Keeps the body for another try, if there may be one after it was sent. If not, it is to be sent only over a
+    /// connection that is known to be open.
+    pub(super) fn prepare(&mut self, upload: Upload) -> Upload {
         if self.repeatable && self.rules.reset && self.rules.attempts > 1 {
             upload.kept()
         } else {
+            self.wanted.insist_on_open();
             upload
         }
     }

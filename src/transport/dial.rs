@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -86,13 +87,37 @@ pub struct Preamble<'a> {
 
 /// A connection to an endpoint.
 #[derive(Debug)]
-pub enum Stream {
-    /// TCP, without Nagle's delay.
+pub struct Stream {
+    kind: Kind,
+    /// Bytes that the kernel has taken; under TLS it is the inner one that counts.
+    sent: u64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Without Nagle's delay.
     Tcp(TcpStream),
-    /// A Unix stream socket.
     Unix(UnixStream),
-    /// TLS over one of the other two. Boxed: its state is large.
-    Tls(Box<TlsStream<Self>>),
+    /// Over one of the other two. Boxed: its state is large.
+    Tls(Box<TlsStream<Stream>>),
+}
+
+impl From<Kind> for Stream {
+    fn from(kind: Kind) -> Self {
+        Self { kind, sent: 0 }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Kind::Tcp(stream).into()
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        Kind::Unix(stream).into()
+    }
 }
 
 /// Connects to `address` within `limit`.
@@ -110,7 +135,7 @@ pub async fn tcp(
 async fn connect_tcp(address: SocketAddr) -> io::Result<Stream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    Ok(Stream::Tcp(stream))
+    Ok(stream.into())
 }
 
 /// Connects to the Unix socket at `path` within `limit`.
@@ -120,7 +145,7 @@ async fn connect_tcp(address: SocketAddr) -> io::Result<Stream> {
 pub async fn unix(path: &Path, limit: Duration, deadline: &Deadline) -> Result<Stream, Error> {
     within(limit, deadline, UnixStream::connect(path))
         .await
-        .map(Stream::Unix)
+        .map(Stream::from)
 }
 
 async fn within<T>(
@@ -168,7 +193,7 @@ pub async fn with_preamble(
 pub async fn connect(to: To<'_>) -> Result<Stream, Error> {
     match to {
         To::Ip(address) => connect_tcp(address).await,
-        To::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+        To::Unix(path) => UnixStream::connect(path).await.map(Stream::from),
     }
     .map_err(Error::of_connect)
 }
@@ -188,7 +213,7 @@ pub async fn prepare(mut stream: Stream, preamble: Preamble<'_>) -> Result<Strea
     let connector = TlsConnector::from(Arc::clone(config));
     let stream = connector.connect(name.clone(), stream).await;
     stream
-        .map(|stream| Stream::Tls(Box::new(stream)))
+        .map(|stream| Kind::Tls(Box::new(stream)).into())
         .map_err(Error::of_handshake)
 }
 
@@ -257,19 +282,34 @@ impl Clone for Error {
 }
 
 impl Stream {
+    /// Bytes that the kernel has taken, those before HTTP included: a write that fails may have sent some.
+    pub fn sent(&self) -> u64 {
+        match &self.kind {
+            Kind::Tls(stream) => stream.get_ref().0.sent(),
+            Kind::Tcp(_) | Kind::Unix(_) => self.sent,
+        }
+    }
+
+    /// Counts what was written. Under TLS nobody asks for it.
+    fn note(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(len)) = written {
+            self.sent = self.sent.wrapping_add(*len as u64);
+        }
+    }
+
     /// The protocol chosen by ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
-        match self {
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
-            Self::Tcp(_) | Self::Unix(_) => None,
+        match &self.kind {
+            Kind::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Kind::Tcp(_) | Kind::Unix(_) => None,
         }
     }
 
     /// Has the operating system ask whether the other machine is still there, on a connection that may be silent for
     /// long.
     pub fn keep_alive(&self) {
-        match self {
-            Self::Tcp(stream) => {
+        match &self.kind {
+            Kind::Tcp(stream) => {
                 let often = TcpKeepalive::new()
                     .with_time(KEEP_ALIVE_IDLE)
                     .with_interval(KEEP_ALIVE_INTERVAL)
@@ -277,16 +317,16 @@ impl Stream {
                 // Without it a machine that has vanished is noticed later.
                 let _ = SockRef::from(stream).set_tcp_keepalive(&often);
             }
-            Self::Unix(_) => {}
-            Self::Tls(stream) => stream.get_ref().0.keep_alive(),
+            Kind::Unix(_) => {}
+            Kind::Tls(stream) => stream.get_ref().0.keep_alive(),
         }
     }
 
     fn local_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().ok(),
-            Self::Unix(_) => None,
-            Self::Tls(stream) => stream.get_ref().0.local_addr(),
+        match &self.kind {
+            Kind::Tcp(stream) => stream.local_addr().ok(),
+            Kind::Unix(_) => None,
+            Kind::Tls(stream) => stream.get_ref().0.local_addr(),
         }
     }
 
@@ -298,21 +338,36 @@ impl Stream {
     pub fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let mut byte = [0];
-        let asked = match self {
-            Self::Tcp(stream) => match stream.poll_read_ready(&mut cx) {
+        let asked = match &mut self.kind {
+            Kind::Tcp(stream) => match stream.poll_read_ready(&mut cx) {
                 Poll::Pending => return true,
                 Poll::Ready(_) => stream.try_read(&mut byte),
             },
-            Self::Unix(stream) => match stream.poll_read_ready(&mut cx) {
+            Kind::Unix(stream) => match stream.poll_read_ready(&mut cx) {
                 Poll::Pending => return true,
                 Poll::Ready(_) => stream.try_read(&mut byte),
             },
-            Self::Tls(stream) => {
+            Kind::Tls(stream) => {
                 let read = Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
                 return read.is_pending();
             }
         };
         matches!(asked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// As [`Self::is_quiet`], at this very moment: costs a system call, as the runtime may not have heard yet.
+    pub fn is_surely_quiet(&mut self) -> bool {
+        self.is_quiet() && self.has_nothing_to_read()
+    }
+
+    fn has_nothing_to_read(&self) -> bool {
+        let socket = match &self.kind {
+            Kind::Tcp(stream) => SockRef::from(stream),
+            Kind::Unix(stream) => SockRef::from(stream),
+            Kind::Tls(stream) => return stream.get_ref().0.has_nothing_to_read(),
+        };
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -322,10 +377,10 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -336,11 +391,14 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        let this = self.get_mut();
+        let written = match &mut this.kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        };
+        this.note(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -348,11 +406,14 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        let this = self.get_mut();
+        let written = match &mut this.kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Kind::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
+        this.note(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -360,17 +421,17 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(_) | Kind::Unix(_) => Poll::Ready(Ok(())),
+            Kind::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

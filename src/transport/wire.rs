@@ -383,7 +383,7 @@ impl ReadSize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::future::poll_fn;
     use std::io::Write;
     use std::time::Duration;
@@ -395,7 +395,7 @@ mod tests {
     use crate::transport::socket::Socket;
 
     /// A connection whose client has sent this.
-    fn received(bytes: &[u8]) -> (Wire, std::net::TcpStream) {
+    pub(crate) fn received(bytes: &[u8]) -> (Wire, Rc<Activity>, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.write_all(bytes).unwrap();
@@ -420,11 +420,12 @@ mod tests {
             },
             max_trailer_bytes: 100,
         };
-        let wire = Wire::new(Transport::Plain(socket), BytesMut::new(), activity, limits);
-        (wire, client)
+        let transport = Transport::Plain(socket);
+        let wire = Wire::new(transport, BytesMut::new(), Rc::clone(&activity), limits);
+        (wire, activity, client)
     }
 
-    fn on_a_worker<F: Future>(work: F) -> F::Output {
+    pub(crate) fn on_a_worker<F: Future>(work: F) -> F::Output {
         tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build_local(tokio::runtime::LocalOptions::default())
@@ -436,7 +437,7 @@ mod tests {
     fn a_body_that_nobody_read_is_never_a_request() {
         on_a_worker(async {
             let bytes = b"POST / HTTP/1.1\r\nContent-Length: 21\r\n\r\nGET /2 HTTP/1.1\r\n\r\n";
-            let (mut wire, _client) = received(bytes);
+            let (mut wire, _, _client) = received(bytes);
             let first = poll_fn(|cx| wire.poll_head(cx)).await.unwrap();
             assert!(first.is_some());
             let second = poll_fn(|cx| wire.poll_head(cx)).await.unwrap();
@@ -448,7 +449,7 @@ mod tests {
     fn a_body_is_read_by_whoever_serves_its_request_alone() {
         on_a_worker(async {
             let bytes = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nok";
-            let (mut wire, _client) = received(bytes);
+            let (mut wire, _, _client) = received(bytes);
             let (_, message) = poll_fn(|cx| wire.poll_head(cx)).await.unwrap().unwrap();
             let other = poll_fn(|cx| wire.poll_body(message + 1, cx)).await;
             assert!(matches!(other, Some(Err(Incomplete(None)))));

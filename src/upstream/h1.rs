@@ -50,8 +50,8 @@ pub struct Connection {
     deadline: Deadline,
     /// The only client whose requests it may carry, where a PROXY header said so.
     announced: Option<Announced>,
-    /// Whether a byte of the request at hand may have left.
-    sent: bool,
+    /// [`Stream::sent`] when the request at hand began.
+    sent_before: u64,
     reused: bool,
     /// Counts the connection while it lives. Last, to be dropped when the stream is closed.
     permit: Permit,
@@ -157,7 +157,7 @@ impl Connection {
             written: 0,
             deadline,
             announced: None,
-            sent: false,
+            sent_before: 0,
             reused: false,
             permit,
         })
@@ -179,13 +179,18 @@ impl Connection {
     pub fn head(&mut self) -> &mut Vec<u8> {
         self.out.clear();
         self.written = 0;
-        self.sent = false;
+        self.sent_before = self.stream.sent();
         &mut self.out
     }
 
     /// Whether nothing has arrived while the connection was idle, not even its end.
     pub fn is_quiet(&mut self) -> bool {
         self.read.is_empty() && self.stream.is_quiet()
+    }
+
+    /// As [`Self::is_quiet`], at this very moment.
+    pub fn is_surely_quiet(&mut self) -> bool {
+        self.read.is_empty() && self.stream.is_surely_quiet()
     }
 
     /// Gives back what an idle connection doesn't need.
@@ -216,6 +221,7 @@ impl Connection {
         pool: &Rc<Pool>,
         sender: &impl Sender,
     ) -> Result<Response, Failed> {
+        upload.keep_unsent();
         let mut state = Exchange::new(method, sender);
         let outcome = poll_fn(|cx| state.poll_head(&mut self, &mut upload, bounds, cx)).await;
         match outcome {
@@ -224,7 +230,7 @@ impl Connection {
                 Ok(self.respond(head, upload, bounds, pool))
             }
             Err(error) => Err(Failed {
-                written: self.sent,
+                written: self.has_sent_some(),
                 reused: self.reused,
                 error,
                 upload: upload.restarted(),
@@ -282,6 +288,11 @@ impl Connection {
         }
     }
 
+    /// Whether a byte of the request at hand has left.
+    fn has_sent_some(&self) -> bool {
+        self.stream.sent() != self.sent_before
+    }
+
     /// Whether nothing of what was put into the buffer is left there.
     fn has_sent_all(&self) -> bool {
         self.written == self.out.len()
@@ -323,7 +334,6 @@ impl Connection {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.sent = true;
             let of_head = written.min(head.len());
             self.written += of_head;
             let of_data = (written - of_head).min(data.len());
@@ -380,6 +390,10 @@ impl<'a, S: Sender> Exchange<'a, S> {
             }
         }
         self.poll_upload(connection, upload, bounds, cx)?;
+        if self.write_error.is_some() && !connection.has_sent_some() {
+            // Whatever may be there to read, a 408 perhaps, answers nothing of ours.
+            return Poll::Ready(Err(Error::Closed(self.write_error.take())));
+        }
         loop {
             if let Some(head) = self.parse_head(connection, upload, &bounds.head)? {
                 return Poll::Ready(Ok(head));
@@ -474,3 +488,6 @@ impl<'a, S: Sender> Exchange<'a, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

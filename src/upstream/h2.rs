@@ -94,6 +94,7 @@ async fn begin(
     // A tunnel has no end yet.
     let is_whole = upload.is_at_end() && *request.method() != Method::CONNECT;
     upload.keep();
+    let sent_before = slot.sent();
     let (response, send) = match slot.send_request(request, is_whole) {
         Ok(stream) => stream,
         Err(error) => {
@@ -134,6 +135,11 @@ async fn begin(
                 slot.doubt(bounds.response_header.min(bounds.idle));
             }
             pump.send.send_reset(Reason::CANCEL);
+            let failure = Failure {
+                // Nothing at all has left between, not of this request either.
+                written: failure.written && !(failure.ended && slot.sent() == sent_before),
+                ..failure
+            };
             Err(failure.with(&slot, pump.upload))
         }
     }
@@ -417,3 +423,6 @@ impl Pump {
         !self.is_done() && self.data.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,6 +109,8 @@ pub enum Purpose {
 pub enum Reuse {
     /// Yes.
     Welcome,
+    /// Yes, if it is found open at this very moment: what is lost with it can't be sent again.
+    IfOpen,
     /// No: one like it has just turned out to be closed. HTTP/2 connections are known to be open, and are shared anyway.
     Avoided,
 }
@@ -151,10 +153,10 @@ impl LocalEndpoint {
     /// A channel that needs no new connection.
     pub(super) fn kept(&self, wanted: Wanted) -> Option<Channel> {
         let protocol = self.protocol(wanted.purpose);
-        if protocol != UpstreamProtocol::Http2 && wanted.reuse == Reuse::Welcome {
+        if protocol != UpstreamProtocol::Http2 && wanted.reuse != Reuse::Avoided {
             let pooled = match self.endpoint.link.proxy_header {
-                None => self.pool.checkout(),
-                Some(_) => self.pool.checkout_for(wanted.announced),
+                None => self.pool.checkout(wanted.reuse),
+                Some(_) => self.pool.checkout_for(wanted.announced, wanted.reuse),
             };
             if let Some(connection) = pooled {
                 return Some(Channel::Http1(connection));

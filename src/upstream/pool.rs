@@ -10,6 +10,7 @@ use crate::transport::deadline::{Deadlines, ticks};
 use crate::transport::dial::Announced;
 
 use super::h1::Connection;
+use super::link::Reuse;
 use super::queue::Queue;
 
 /// Idle connections to one endpoint.
@@ -49,7 +50,7 @@ impl Pool {
     }
 
     /// The connection used last that the endpoint hasn't closed, if it hasn't been idle for too long.
-    pub fn checkout(&self) -> Option<Box<Connection>> {
+    pub fn checkout(&self, reuse: Reuse) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle {
             mut connection,
@@ -61,7 +62,7 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            if connection.is_quiet() {
+            if is_open(&mut connection, reuse) {
                 return Some(connection);
             }
         }
@@ -69,14 +70,18 @@ impl Pool {
     }
 
     /// As [`Self::checkout`], among connections whose PROXY header said this.
-    pub fn checkout_for(&self, announced: Option<Announced>) -> Option<Box<Connection>> {
+    pub fn checkout_for(
+        &self,
+        announced: Option<Announced>,
+        reuse: Reuse,
+    ) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(at) = idle
             .iter()
             .rposition(|idle| idle.connection.serves(announced))
         {
             let mut found = idle.remove(at);
-            if !self.is_expired(found.since) && found.connection.is_quiet() {
+            if !self.is_expired(found.since) && is_open(&mut found.connection, reuse) {
                 return Some(found.connection);
             }
         }
@@ -125,5 +130,14 @@ impl Pool {
 
     fn is_expired(&self, since: u64) -> bool {
         self.clock.now() - since > ticks(self.limits.get().idle_timeout)
+    }
+}
+
+/// Whether the endpoint hasn't closed it, as far as `reuse` wants that known.
+fn is_open(connection: &mut Connection, reuse: Reuse) -> bool {
+    match reuse {
+        Reuse::Welcome => connection.is_quiet(),
+        Reuse::IfOpen => connection.is_surely_quiet(),
+        Reuse::Avoided => false,
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Replay {
 enum State {
     #[default]
     Off,
+    /// For as long as nothing of the request was sent.
+    KeepingUnsent,
     Keeping,
     /// It grew too long; nothing is kept any more.
     Lost,
@@ -29,14 +31,28 @@ enum State {
 impl Replay {
     /// Keeps from now on.
     pub(super) fn begin(&mut self) {
-        if self.state == State::Off {
+        if matches!(self.state, State::Off | State::KeepingUnsent) {
             self.state = State::Keeping;
+        }
+    }
+
+    /// Keeps until [`Self::sent`], unless it is to keep for longer.
+    pub(super) fn begin_unsent(&mut self) {
+        if self.state == State::Off {
+            self.state = State::KeepingUnsent;
+        }
+    }
+
+    /// A byte of the request may have left: what was kept for a request of which none has isn't needed any more.
+    pub(super) fn sent(&mut self) {
+        if self.state == State::KeepingUnsent {
+            self.forget();
         }
     }
 
     /// Shares a piece, unless all of them are too much together.
     pub(super) fn keep(&mut self, piece: &Bytes) {
-        if self.state != State::Keeping {
+        if !self.is_keeping() {
             return;
         }
         self.kept += piece.len() as u64;
@@ -62,7 +78,7 @@ impl Replay {
 
     /// Whether it keeps what it is shown.
     pub(super) fn is_keeping(&self) -> bool {
-        self.state == State::Keeping
+        matches!(self.state, State::KeepingUnsent | State::Keeping)
     }
 
     /// Goes back to the first piece.
@@ -136,6 +152,33 @@ mod tests {
         assert!(!replay.holds(8) && !replay.is_at_end());
         assert_eq!(replay.next().map(|piece| piece.len()), Some(5));
         assert!(replay.is_at_end() && replay.next().is_none());
+    }
+
+    #[test]
+    fn what_is_kept_until_it_is_sent_is_then_forgotten() {
+        let mut replay = Replay::default();
+        replay.begin_unsent();
+        replay.keep(&"abc".into());
+        assert!(replay.holds(3));
+        replay.sent();
+        assert!(!replay.holds(3));
+        replay.rewind();
+        assert!(replay.next().is_none());
+    }
+
+    #[test]
+    fn what_is_to_be_kept_for_longer_outlives_its_being_sent() {
+        for unsent_first in [true, false] {
+            let mut replay = Replay::default();
+            if unsent_first {
+                replay.begin_unsent();
+            }
+            replay.begin();
+            replay.begin_unsent();
+            replay.keep(&"abc".into());
+            replay.sent();
+            assert!(replay.holds(3), "{unsent_first}");
+        }
     }
 
     #[test]

@@ -115,6 +115,11 @@ impl Wanted {
         }
     }
 
+    /// Asks for a connection that is known to be open.
+    pub fn insist_on_open(&mut self) {
+        self.channel.reuse = Reuse::IfOpen;
+    }
+
     /// Asks for a new connection from now on.
     pub fn insist_on_fresh(&mut self) {
         self.channel.reuse = Reuse::Avoided;
@@ -326,4 +331,4 @@ fn concerns_endpoint(error: &dial::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,6 +1,6 @@
 //! A second attempt: only where it can't do anything twice.
 
-use crate::support::{GET, OK, Proxy, Upstream, closed_port};
+use crate::support::{GET, OK, Proxy, Upstream, Wire, closed_port};
 
 const POST: &str = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nhi";
 
@@ -33,6 +33,44 @@ fn a_kept_connection_closed_under_a_post_is_502() {
     drop(connection);
     assert_eq!(client.response().status(), 502);
     upstream.assert_untouched();
+}
+
+/// Between the end of a kept connection and the request there is no time for the proxy to notice.
+#[test]
+fn a_kept_connection_that_ended_just_before_a_post_hurts_nobody() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::start(&format!(
+        "listeners: {{ http: {{ address: \"127.0.0.1:0\" }} }}\n\
+         runtime: {{ worker_threads: 1 }}\n{}",
+        upstream.as_only_route()
+    ));
+    let chunked =
+        "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    for request in [POST, chunked] {
+        for end in [Wire::reset, drop] {
+            let mut clients = [0; 20].map(|_| proxy.client());
+            for client in &mut clients {
+                client.send(GET);
+            }
+            let kept = [0; 20].map(|_| upstream.answer(OK).1);
+            for client in &mut clients {
+                client.response();
+            }
+            kept.into_iter().for_each(end);
+            for client in &mut clients {
+                client.send(request);
+            }
+            for _ in &clients {
+                let (request, connection) = upstream
+                    .answer("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
+                drop(connection);
+                assert_eq!(request.text(), "hi");
+            }
+            for client in &mut clients {
+                assert_eq!(client.response().text(), "ok");
+            }
+        }
+    }
 }
 
 #[test]

@@ -158,6 +158,13 @@ impl Upload {
         }
     }
 
+    /// Keeps it for as long as no byte of the request was sent.
+    pub(super) fn keep_unsent(&mut self) {
+        if let Some(body) = &mut self.body {
+            body.replay.begin_unsent();
+        }
+    }
+
     /// It won't be sent again.
     pub(in super::super) fn forget(&mut self) {
         if let Some(body) = &mut self.body {
@@ -280,8 +287,11 @@ impl Rest {
                 && !self.is_held()
                 && !self.ended
                 && self.poll_client(connection, cx)?.is_pending();
-            ready!(connection.poll_send(&mut self.data, &mut self.tail, cx))
-                .map_err(Error::Upstream)?;
+            let sending = connection.poll_send(&mut self.data, &mut self.tail, cx);
+            if connection.has_sent_some() {
+                self.replay.sent();
+            }
+            ready!(sending).map_err(Error::Upstream)?;
             if self.ended {
                 return Poll::Ready(Ok(()));
             }

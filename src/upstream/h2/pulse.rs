@@ -36,6 +36,8 @@ pub(super) struct Pulse {
     /// The same when a PING was last answered: what came then was the answer.
     answered: Cell<Option<u64>>,
     streams: Cell<usize>,
+    /// Bytes that the kernel has taken.
+    sent: Cell<u64>,
     /// Whether somebody looks at the deadline for the sake of streams under way.
     watched: Cell<bool>,
     deadline: Deadline,
@@ -61,6 +63,7 @@ impl Pulse {
             heard: Cell::new(deadline.now()),
             answered: Cell::new(None),
             streams: Cell::new(0),
+            sent: Cell::new(0),
             watched: Cell::new(false),
             deadline,
         })
@@ -74,6 +77,11 @@ impl Pulse {
     /// Requests under way.
     pub(super) fn streams(&self) -> usize {
         self.streams.get()
+    }
+
+    /// Bytes that the kernel has taken, of all requests together.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.get()
     }
 
     /// One more.
@@ -169,11 +177,19 @@ impl Pulse {
     }
 }
 
-/// A stream that notes when something was read from it.
+/// A stream that notes when something was read from it, and how much was sent.
 #[derive(Debug)]
 pub(super) struct Heard {
     pub(super) stream: Stream,
     pub(super) pulse: Rc<Pulse>,
+}
+
+impl Heard {
+    /// To be called whenever some may have left: a failed write may have sent a part.
+    fn note_sent<T>(&self, outcome: T) -> T {
+        self.pulse.sent.set(self.stream.sent());
+        outcome
+    }
 }
 
 impl AsyncRead for Heard {
@@ -196,7 +212,8 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_sent(outcome)
     }
 
     fn poll_write_vectored(
@@ -204,7 +221,8 @@ impl AsyncWrite for Heard {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_sent(outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -212,7 +230,8 @@ impl AsyncWrite for Heard {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note_sent(outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -337,6 +337,11 @@ impl Slot {
         self.reused
     }
 
+    /// Bytes of any request that have left on the connection.
+    pub(super) fn sent(&self) -> u64 {
+        self.session.pulse.sent()
+    }
+
     /// A deadline for the stream.
     pub(super) fn register_deadline(&self) -> Deadline {
         self.session.clock.register()

@@ -80,6 +80,19 @@ fn cluster_of(endpoints: impl Iterator<Item = Endpoint>) -> (Cluster, Rc<Deadlin
     (cluster, Deadlines::new())
 }
 
+/// One to which connections can be made.
+pub(in crate::upstream) fn endpoint_at(address: SocketAddr) -> Rc<LocalEndpoint> {
+    let endpoint = Endpoint {
+        facts: Facts {
+            address: EndpointAddress::Ip(address),
+            ..facts(0)
+        },
+        state: Arc::default(),
+    };
+    let (cluster, clock) = cluster_of(std::iter::once(endpoint));
+    Rc::clone(&local(&cluster, &clock).endpoints[0])
+}
+
 fn local(cluster: &Cluster, clock: &Rc<Deadlines>) -> LocalCluster {
     LocalCluster::new(cluster, None, 0, clock)
 }

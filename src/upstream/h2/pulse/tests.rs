@@ -36,7 +36,7 @@ impl Connected {
         let clock = Deadlines::new();
         let pulse = Pulse::new(clock.register());
         let stream = Heard {
-            stream: Stream::Unix(near),
+            stream: near.into(),
             pulse: Rc::clone(&pulse),
         };
         // SETTINGS without a setting.
