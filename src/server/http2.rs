@@ -64,6 +64,8 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor
 }
 
 pub(super) fn builder(limits: &Limits, executor: StreamExecutor) -> http2::Builder<StreamExecutor> {
+    // h2 takes what is smaller than it is told.
+    let list_bytes = limits.max_header_bytes.saturating_add(1);
     let mut builder = http2::Builder::new(executor);
     builder
         .auto_date_header(false)
@@ -72,7 +74,7 @@ pub(super) fn builder(limits: &Limits, executor: StreamExecutor) -> http2::Build
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(list_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(ERROR_RESETS)
         .timer(TokioTimer::new())

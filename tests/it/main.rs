@@ -19,6 +19,7 @@ mod admin;
 mod admin_changes;
 mod admin_requests;
 mod bodies;
+mod bounds;
 mod client_certificates;
 mod client_ip;
 mod cut_responses;

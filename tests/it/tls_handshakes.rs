@@ -188,6 +188,30 @@ fn the_deadline_of_a_handshake_is_one_for_all_of_it() {
 }
 
 #[test]
+fn a_handshake_may_take_almost_all_its_time() {
+    let site = Site::new("", "timeouts: { handshake: 1s }");
+    let config = Arc::new(site.certificate.client_config(&[]));
+    let name = ServerName::try_from("site.test").unwrap();
+    let mut connection = ClientConnection::new(config, name).unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    let (begin, rest) = hello.split_at(10);
+    let mut client = site.wire();
+    client.send(begin);
+    // Half its time passes.
+    assert!(!client.arrives_within(Duration::from_millis(500)));
+    client.send(rest);
+    let mut client = Wire::new(StreamOwned::new(connection, client.into_stream()));
+    site.serves(&mut client);
+    let begun = Instant::now();
+    let mut stuck = site.wire();
+    stuck.send(begin);
+    stuck.until_closed();
+    // The clock here starts a moment after the proxy's.
+    assert!(begun.elapsed() >= Duration::from_millis(950));
+}
+
+#[test]
 fn what_is_no_tls_is_closed_and_goes_nowhere() {
     let site = Site::new("", "");
     for bytes in [
