@@ -5,6 +5,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
@@ -15,9 +16,13 @@ use crate::proxy::body::Body;
 use crate::proxy::{Connection, Proxy};
 use crate::transport::activity::Activity;
 use crate::transport::client_body::ClientBody;
-use crate::transport::deadline::Deadlines;
+use crate::transport::deadline::{Deadline, Deadlines};
 use crate::transport::wire::{self, Unreadable};
 use crate::upstream::h1::BodyError;
+
+/// How often a client that can't be read from is looked at, to see whether it is still there. What is done for it must end
+/// within a second: that takes two looks if its body moved before the first.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// How a connection ended by itself.
 #[derive(Debug)]
@@ -50,6 +55,7 @@ pub(super) async fn serve(
     activity: &Rc<Activity>,
     clock: &Rc<Deadlines>,
 ) -> Result<End, Error> {
+    let look = clock.register();
     loop {
         let head = poll_fn(|cx| wire.borrow_mut().poll_head(cx)).await;
         let (head, message) = match head {
@@ -58,6 +64,7 @@ pub(super) async fn serve(
             Err(Unreadable::Failed(error)) => return Err(error.into()),
         };
         let in_flight = activity.begin();
+        look.arm(LOOK);
         let asked = Asked::new(&head.parts.method, head.parts.version, head.keep_alive);
         let body = ClientBody::http1(wire, message, head.framing, activity, clock);
         let mut answer = pin!(proxy.handle(connection, &head.parts, body, None, in_flight));
@@ -65,15 +72,14 @@ pub(super) async fn serve(
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
             }
-            let mut wire = wire.borrow_mut();
             // Whether it is written at once or not, there is more to wait for.
-            let _ = wire.poll_interim(cx)?;
-            wire.poll_gone(cx).map(|()| Err(Error::Gone))
+            let _ = wire.borrow_mut().poll_interim(cx)?;
+            poll_gone(wire, &look, cx).map(|()| Err(Error::Gone))
         })
         .await?;
         let mut sending = Sending::begin(wire, asked, head.accepts_trailers, response);
         let announced = sending.announced;
-        poll_fn(|cx| sending.poll(wire, cx)).await?;
+        poll_fn(|cx| sending.poll(wire, &look, cx)).await?;
         let switched = sending.switches;
         // What ends with the response ends here.
         drop(sending);
@@ -84,6 +90,22 @@ pub(super) async fn serve(
             return Ok(End::Done);
         }
     }
+}
+
+/// Ready when the client has gone; where that can't be read, `look` says when it is looked for.
+fn poll_gone(wire: &wire::Shared, look: &Deadline, cx: &mut Context<'_>) -> Poll<()> {
+    let mut wire = wire.borrow_mut();
+    if wire.poll_gone(cx).is_ready() {
+        return Poll::Ready(());
+    }
+    while wire.hides_its_end() {
+        ready!(look.poll_due(cx));
+        if wire.is_abandoned() {
+            return Poll::Ready(());
+        }
+        look.arm(LOOK);
+    }
+    Poll::Pending
 }
 
 /// A response on its way to the client.
@@ -142,7 +164,12 @@ impl Sending {
     }
 
     /// Moves what it can from the body to the client; ready when the kernel has all of it.
-    fn poll(&mut self, wire: &wire::Shared, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll(
+        &mut self,
+        wire: &wire::Shared,
+        look: &Deadline,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
         loop {
             let waits = self.poll_take(wire, cx).is_pending();
             ready!(wire.borrow_mut().poll_write(cx))?;
@@ -152,7 +179,7 @@ impl Sending {
                 Stage::Body | Stage::End => {}
             }
             if waits {
-                ready!(wire.borrow_mut().poll_gone(cx));
+                ready!(poll_gone(wire, look, cx));
                 return Poll::Ready(Err(Error::Gone));
             }
         }

@@ -2,13 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
@@ -148,6 +148,18 @@ impl Socket {
         ready.map(|_| ())
     }
 
+    /// Whether the other end has finished or reset the connection, as far as the runtime has heard. Seen even while what
+    /// came before is still to be read.
+    fn has_hung_up(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        // Readiness that is known already is told at once.
+        let ready = match &self.stream {
+            Stream::Tcp(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
+            Stream::Unix(stream) => pin!(stream.ready(Interest::READABLE)).poll(&mut cx),
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
     /// Our own address, when the socket has one.
     pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
         match &self.stream {
@@ -253,6 +265,14 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket.poll_readable(cx),
             Self::Tls(stream) => stream.get_ref().0.poll_readable(cx),
+        }
+    }
+
+    /// Whether the client has finished or reset the connection, as far as that has been heard.
+    pub(super) fn has_hung_up(&self) -> bool {
+        match self {
+            Self::Plain(socket) => socket.has_hung_up(),
+            Self::Tls(stream) => stream.get_ref().0.has_hung_up(),
         }
     }
 

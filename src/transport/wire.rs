@@ -55,6 +55,8 @@ pub struct Wire {
     body: Body,
     /// Counts requests: who reads the body of one must not read that of the next.
     message: u64,
+    /// Some of that body was taken since [`Wire::is_abandoned`] was last asked.
+    moved: bool,
     /// That request's client waits to be told to send its body.
     owes_continue: bool,
     refused: Option<Refused>,
@@ -98,6 +100,7 @@ impl Wire {
             ended: false,
             body: Body::Ended,
             message: 0,
+            moved: false,
             owes_continue: false,
             refused: None,
             output: Output::default(),
@@ -163,7 +166,10 @@ impl Wire {
         }
         loop {
             match self.next_piece() {
-                Ok(Piece::Frame(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(Piece::Frame(frame)) => {
+                    self.moved = true;
+                    return Poll::Ready(Some(Ok(frame)));
+                }
                 Ok(Piece::End) => return Poll::Ready(None),
                 Ok(Piece::NeedMore) => {}
                 Err(refused) => {
@@ -227,7 +233,7 @@ impl Wire {
     /// Ready when the client has gone, as far as that can be seen while it waits for its answer: not while something of
     /// its own is still to be read.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while matches!(self.body, Body::Ended) && self.input.is_empty() && !self.ended {
+        while !self.hides_its_end() && !self.ended {
             ready!(self.transport.poll_readable(cx));
             if !matches!(ready!(self.poll_fill(cx)), Ok(1..)) {
                 self.ended = true;
@@ -238,6 +244,17 @@ impl Wire {
         } else {
             Poll::Pending
         }
+    }
+
+    /// Whether the client may go without [`Self::poll_gone`] noticing: something of its own is still to be read.
+    pub fn hides_its_end(&self) -> bool {
+        !self.input.is_empty() || !matches!(self.body, Body::Ended)
+    }
+
+    /// Whether the client has gone and left something that nobody reads. It may have wanted no answer to a body, which
+    /// goes on as long as it moves: to be asked now and then.
+    pub fn is_abandoned(&mut self) -> bool {
+        !std::mem::take(&mut self.moved) && self.transport.has_hung_up()
     }
 
     /// Reads what has arrived; 0 at the end.

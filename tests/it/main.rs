@@ -57,5 +57,6 @@ mod upstream_proxy_header;
 mod upstream_sessions;
 mod upstream_tls;
 mod upstream_websocket;
+mod vanished;
 mod whoami;
 mod wire;
