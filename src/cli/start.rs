@@ -225,15 +225,15 @@ fn announcement(title: &str, loaded: &Loaded, listened: &Listened, started: Inst
             bound.listener
         );
     }
-    let metrics = loaded
-        .config
-        .admin
-        .as_ref()
-        .map_or("", |admin| &admin.metrics_path);
+    let offered = loaded.config.admin.as_ref().map(|admin| {
+        let page = if admin.ui { "page, " } else { "" };
+        format!("{page}{}, /readyz", admin.metrics_path)
+    });
+    let offered = offered.unwrap_or_default();
     for url in admin_urls {
         let _ = writeln!(
             lines,
-            "  {:<width$}   {url:<url_width$}  {metrics}, /readyz",
+            "  {:<width$}   {url:<url_width$}  {offered}",
             "admin"
         );
     }
@@ -352,7 +352,7 @@ mod tests {
                 concat!("headwater ", env!("CARGO_PKG_VERSION"), "  proxy.yaml"),
                 "  http    http://localhost:41234   -> whoami (built in)",
                 "  https   https://localhost:41235  -> whoami (built in)",
-                "  admin   http://127.0.0.1:41236   /metrics, /readyz",
+                "  admin   http://127.0.0.1:41236   page, /metrics, /readyz",
                 "  trust   nobody may set the client address (client_ip.trusted_proxies is empty)",
             ]
         );

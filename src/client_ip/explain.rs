@@ -23,8 +23,6 @@ pub fn explain(
     policy: &EmitPolicy,
     connection: Option<(Option<&[u8]>, &LocalEnd)>,
 ) -> Explanation {
-    let mut hops = peer_hops(resolution);
-    hops.extend(entry_hops(resolution));
     let entries = resolution.entries().count();
     Explanation {
         client: resolution.client().ip(),
@@ -33,7 +31,7 @@ pub fn explain(
         place: place(resolution, entries),
         summary: summary(resolution),
         unlisted: entries.saturating_sub(resolution.verified() + MAX_IGNORED),
-        hops,
+        hops: hops(resolution),
         rejected: resolution.must_reject(),
         forged: policy
             .forged(resolution)
@@ -41,6 +39,13 @@ pub fn explain(
             .collect(),
         sent: sent(resolution, policy, connection),
     }
+}
+
+/// The parties of a request, nearest first; entries that weren't believed last, not all of them when there are many.
+pub fn hops(resolution: &Resolution<'_>) -> Vec<Hop> {
+    let mut hops = peer_hops(resolution);
+    hops.extend(entry_hops(resolution));
+    hops
 }
 
 /// Who the client is, and why; `Display` is a page for people, without a line end behind its last line.
@@ -57,7 +62,7 @@ pub struct Explanation {
     pub place: Place,
     /// The reason in a few words.
     pub summary: &'static str,
-    /// The parties, nearest first; entries that weren't believed last, not all of them when there are many.
+    /// As [`hops()`] has them.
     pub hops: Vec<Hop>,
     /// How many ignored entries aren't among `hops`.
     pub unlisted: usize,

@@ -294,8 +294,8 @@ pub(super) const LOG: Keys = Keys {
 };
 
 pub(super) const ADMIN: Keys = Keys {
-    built: &["address", "token_file", "metrics"],
-    later: &["ui"],
+    built: &["address", "ui", "token_file", "metrics"],
+    later: &[],
 };
 
 pub(super) const ADMIN_METRICS: Keys = Keys {

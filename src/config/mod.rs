@@ -642,6 +642,8 @@ pub enum UnderscoreHeaders {
 pub struct Admin {
     /// At least one. Without a token each is a loopback address or a Unix socket.
     pub addresses: Vec<Address>,
+    /// Whether the live page is there.
+    pub ui: bool,
     /// Holds the token that clients must show.
     pub token_file: Option<PathBuf>,
     /// Where the metrics are.

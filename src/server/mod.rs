@@ -275,7 +275,7 @@ impl Server {
             Ok(next) => self.apply(reloader, next).await,
             Err(verdict) => verdict,
         };
-        self.admin.note_reloads(reloader.counts());
+        self.admin.note_reload(&verdict, reloader.counts());
         service_manager::tell(Stage::Ready);
         verdict
     }

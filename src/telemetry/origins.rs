@@ -32,6 +32,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Of an address that was found in `source`, while `forged` fields were sent in vain.
+    pub fn of(source: &Source, forged: usize) -> Self {
+        match (source, forged) {
+            (_, 1..) => Self::Forged,
+            (Source::Peer, 0) => Self::Unverified,
+            (_, 0) => Self::Verified,
+        }
+    }
+
     /// As JSON has it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -76,11 +85,7 @@ impl Origins {
         source: &Source,
         forged: usize,
     ) {
-        let verdict = match (source, forged) {
-            (_, 1..) => Verdict::Forged,
-            (Source::Peer, 0) => Verdict::Unverified,
-            (_, 0) => Verdict::Verified,
-        };
+        let verdict = Verdict::of(source, forged);
         let key = Key {
             client: client.map_or(0, network),
             peer: match peer.socket {
@@ -118,6 +123,11 @@ impl Origins {
             verdict: *VERDICTS.get(index(key.source_and_verdict & 0xff)?)?,
         })
     }
+}
+
+/// The first address of the network that an address is counted with.
+pub fn network_of(ip: IpAddr) -> Option<IpAddr> {
+    address(network(ip))
 }
 
 /// Marks a number as the network of an IPv4 address, or of an IPv6 address: 0 is that of nobody.

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::client_ip::Peer;
 
-use super::origins::{Origin, Origins};
+use super::origins::{Origin, Origins, Verdict};
 
 /// Of all workers together; each keeps its part.
 const REQUESTS: usize = 1024;
@@ -175,6 +175,8 @@ pub struct Seen {
     pub source: String,
     /// Fields that were sent in vain.
     pub forged: usize,
+    /// What the client's address is worth.
+    pub verdict: Verdict,
     /// As received, and cut if it was long; so are the next two.
     pub method: String,
     /// As received.
@@ -346,6 +348,7 @@ impl Place {
             reason: self.reason,
             source: self.source.to_string(),
             forged: self.forged,
+            verdict: Verdict::of(&self.source, self.forged),
             method: text(0, method),
             host: text(method, host),
             path: text(host, path),

@@ -142,6 +142,57 @@ fn answers_are_for_this_origin_alone() {
     assert_eq!(response.field("access-control-allow-origin"), None);
 }
 
+const PAGE_FILES: [(&str, &str); 3] = [
+    ("/", "text/html; charset=utf-8"),
+    ("/page/page.css", "text/css; charset=utf-8"),
+    ("/page/page.js", "text/javascript; charset=utf-8"),
+];
+
+fn get(proxy: &Proxy, host: &str, path: &str) -> Message {
+    admin(proxy).ask(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n"))
+}
+
+#[test]
+fn the_page_is_for_everybody_and_what_it_shows_is_not() {
+    for (proxy, data) in [(start(), 200), (start_with_token(), 401)] {
+        for (path, content_type) in PAGE_FILES {
+            let response = get(&proxy, "localhost", path);
+            assert_eq!(response.status(), 200, "{path}");
+            assert_eq!(response.field("content-type"), Some(content_type));
+            assert!(!response.text().is_empty(), "{path}");
+            assert_eq!(get(&proxy, "rebound.example", path).status(), 421, "{path}");
+        }
+        for path in ["/api/v1/requests", "/api/v1/status", "/explain?peer=unix"] {
+            assert_eq!(get(&proxy, "localhost", path).status(), data, "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_page_runs_its_own_scripts_and_nobody_elses() {
+    let response = get(&start(), "localhost", "/");
+    assert_eq!(
+        response.field("content-security-policy"),
+        Some("default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    );
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        assert_eq!(response.field(name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn the_page_can_be_left_out() {
+    let proxy = Proxy::start(&with_admin("{ address: \"127.0.0.1:0\", ui: false }"));
+    for (path, _) in PAGE_FILES {
+        assert_eq!(get(&proxy, "localhost", path).status(), 404, "{path}");
+    }
+    assert_eq!(get(&proxy, "localhost", "/api/v1/status").status(), 200);
+}
+
 #[test]
 fn readiness_ends_with_the_signal_and_traffic_does_not() {
     let mut proxy = Proxy::start(&format!(

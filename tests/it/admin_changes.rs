@@ -278,3 +278,39 @@ fn the_state_is_shown() {
         json!(service.address().to_string())
     );
 }
+
+#[test]
+fn the_status_tells_what_runs_and_what_came_of_the_last_reload() {
+    let mut proxy = Proxy::start(&answering(200));
+    let status = |proxy: &Proxy| {
+        let mut client = Wire::unix(&proxy.path("admin.sock"));
+        let response = client.ask("GET /api/v1/status HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        serde_json::from_str::<Value>(response.text()).unwrap()
+    };
+    let first = status(&proxy);
+    assert_eq!(first["readiness"], "ready");
+    assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));
+    let config = &first["config"];
+    assert!(config["source"].as_str().unwrap().ends_with("proxy.yaml"));
+    assert!(config["trust"].as_str().unwrap().starts_with("nobody"));
+    assert_eq!(config["last_reload"], Value::Null);
+    proxy.reload(&answering(201));
+    let config = status(&proxy)["config"].clone();
+    assert_eq!(
+        (&config["applied"], &config["rejected"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(config["last_reload"]["result"], "applied");
+    assert_eq!(config["last_reload"]["changed"], json!(["routes"]));
+    proxy.reconfigure("typo: 1");
+    proxy.signal("HUP");
+    proxy.says("reload rejected");
+    let config = status(&proxy)["config"].clone();
+    assert_eq!(config["last_reload"]["result"], "rejected");
+    assert!(
+        config["last_reload"]["text"]
+            .as_str()
+            .unwrap()
+            .contains("typo")
+    );
+}

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{DEADLINE, EXECUTABLE, GET, OK, Proxy, Upstream, Wire};
 
@@ -101,6 +101,13 @@ fn the_last_requests_are_shown_newest_first() {
         ["peer", "peer", "header:x-forwarded-for"]
     );
     assert_eq!(column("forged"), [0, 1, 0]);
+    assert_eq!(column("verdict"), ["unverified", "forged", "verified"]);
+    assert_eq!(
+        column("client_network"),
+        ["127.0.0.0/24", "127.0.0.0/24", "192.0.2.0/24"]
+    );
+    let proxies = json!([{ "address": "127.0.0.2", "trusted_as": "127.0.0.2" }]);
+    assert_eq!(column("via"), [json!([]), json!([]), proxies]);
     assert_eq!(column("route"), [Value::Null, "site".into(), "site".into()]);
     assert_eq!(
         column("upstream"),
@@ -246,6 +253,7 @@ fn addresses_are_shown_as_the_access_log_shows_them() {
     };
     assert_eq!(request["client_ip"], "192.0.2.0");
     assert_eq!(request["peer_ip"], "127.0.0.0");
+    assert_eq!(request["via"][0]["address"], "127.0.0.0");
     let id = request["request_id"].as_str().unwrap();
     let (_, why) = get(&proxy, &format!("/api/v1/requests/{id}/explain"));
     for whole in ["6.6.6.6", "192.0.2.1", "by 127.0.0.2", "\"127.0.0.2"] {
@@ -287,7 +295,7 @@ fn events_tell_what_ends_from_now_on() {
     events.raw_until("requests as they end");
     for source in ["127.0.0.4", "127.0.0.5"] {
         assert_eq!(ask_from(&proxy, source, ""), 200);
-        let event = events.raw_until("}");
+        let event = events.raw_until("}\n");
         assert!(event.contains("event: request\ndata: {"), "{event}");
         assert!(
             event.contains(&format!("\"client_ip\":\"{source}\"")),
@@ -295,6 +303,39 @@ fn events_tell_what_ends_from_now_on() {
         );
         assert!(event.contains("\"status\":200"), "{event}");
     }
+}
+
+#[test]
+fn an_event_of_a_forged_request_explains_it() {
+    let proxy = Proxy::start(CONFIG);
+    let mut events = admin(&proxy);
+    events.send("GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    events.raw_until("requests as they end");
+    for (source, explained) in [("127.0.0.2", false), ("127.0.0.3", true)] {
+        assert_eq!(
+            ask_from(&proxy, source, "x-forwarded-for: 192.0.2.1\r\n"),
+            200
+        );
+        let event = events.raw_until("}\n");
+        let (_, data) = event.split_once("data: ").unwrap();
+        let request: Value = serde_json::from_str(data).unwrap();
+        let id = request["request_id"].as_str().unwrap();
+        let why = json(&proxy, &format!("/api/v1/requests/{id}/explain"));
+        let expected = if explained { &why } else { &Value::Null };
+        assert_eq!(&request["explanation"], expected, "{source}");
+    }
+}
+
+#[test]
+fn who_passed_a_request_on_is_told_in_the_order_of_its_way() {
+    let proxy = Proxy::start(&CONFIG.replace("[127.0.0.2]", "[127.0.0.2, cloudflare]"));
+    let fields = "x-forwarded-for: 6.6.6.6, 192.0.2.1, 173.245.48.1\r\n";
+    assert_eq!(ask_from(&proxy, "127.0.0.2", fields), 200);
+    let via = json!([
+        { "address": "173.245.48.1", "trusted_as": "preset cloudflare" },
+        { "address": "127.0.0.2", "trusted_as": "127.0.0.2" },
+    ]);
+    assert_eq!(ended(&proxy, 1)[0]["via"], via);
 }
 
 #[test]

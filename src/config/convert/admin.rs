@@ -40,6 +40,7 @@ pub(super) fn admin(
         Ok([one]) => reader.record(&place, one),
         Err(list) => reader.record(&place, Value::List(list)),
     }
+    let ui = reader.flag(&section, "ui", true);
     let token_file = file(reader, &section, "token_file", dir);
     for (at, address) in &wanted {
         report_overlap(reader, at, address, listeners);
@@ -51,6 +52,7 @@ pub(super) fn admin(
     let addresses: Vec<_> = wanted.into_iter().map(|(_, address)| address).collect();
     (!addresses.is_empty()).then_some(Admin {
         addresses,
+        ui,
         token_file,
         metrics_path,
     })
@@ -170,8 +172,10 @@ fn metrics_path(reader: &mut Reader<'_>, admin: &Section<'_>) -> String {
 
 /// Why something else can't be, or is, at this path.
 fn unfit_path(path: &str) -> Option<&'static str> {
-    let taken =
-        ["/", "/healthz", "/readyz", "/explain"].contains(&path) || path.starts_with("/api/");
+    let taken = ["/", "/healthz", "/readyz", "/explain"].contains(&path)
+        || ["/api/", "/page/"]
+            .iter()
+            .any(|taken| path.starts_with(taken));
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#%\"<>\\^`{|}".contains(&byte);
     if !path.starts_with('/') {
         Some("a path begins with `/`")

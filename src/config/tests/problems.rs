@@ -1078,8 +1078,8 @@ fn an_admin_interface_is_for_this_machine_or_needs_a_token() {
             ("admin: { address: \"[::ffff:127.0.0.1]:9900\" }", &[]),
             ("admin: { address: \":9900\", token_file: token }", &[]),
             (
-                "admin: { address: \"unix:a.sock\", ui: true }",
-                &[("E011", 1, 34)],
+                "admin: { address: \"unix:a.sock\", ui: yes please }",
+                &[("E014", 1, 38)],
             ),
             ("admin: { address: \"127.0.0.1:8080\" }", &[("E032", 1, 19)]),
             (
@@ -1088,6 +1088,10 @@ fn an_admin_interface_is_for_this_machine_or_needs_a_token() {
             ),
             (
                 "admin: { address: \"127.0.0.1:1\", metrics: { path: /readyz } }",
+                &[("E025", 1, 51)],
+            ),
+            (
+                "admin: { address: \"127.0.0.1:1\", metrics: { path: /page/metrics } }",
                 &[("E025", 1, 51)],
             ),
             (

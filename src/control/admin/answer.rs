@@ -148,8 +148,8 @@ pub(super) fn line_of(status: StatusCode, line: &str) -> Response<Body> {
 }
 
 /// 200 with a text of this type.
-pub(super) fn of(content_type: &'static str, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::Text(Bytes::from(text)));
+pub(super) fn of(content_type: &'static str, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::Text(text.into()));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

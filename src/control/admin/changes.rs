@@ -73,7 +73,8 @@ impl Shared {
     }
 }
 
-fn told(verdict: &Verdict) -> Value {
+/// What came of an attempt to reload.
+pub(super) fn told(verdict: &Verdict) -> Value {
     match verdict {
         Verdict::Applied {
             changed,

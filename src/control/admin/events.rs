@@ -26,8 +26,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Without an event for so long, a comment shows that the connection lives.
 const QUIET_LOOKS: u32 = 60;
 
-/// Events that a subscriber hasn't taken yet. One that is slower is dropped.
-const MAX_WAITING: usize = 1024;
+/// Looks whose events a subscriber hasn't taken yet. One that is slower is dropped.
+const MAX_WAITING: usize = 4;
 
 /// What a subscriber is sent.
 #[derive(Debug)]
@@ -84,22 +84,23 @@ async fn tell(shared: Arc<Shared>, events: mpsc::Sender<Bytes>) {
             () = events.closed() => return,
         }
         let ended = ended_since(&shared, &mut last).await;
-        quiet = if ended.is_empty() { quiet + 1 } else { 0 };
-        let mut texts = ended;
-        if quiet >= QUIET_LOOKS {
-            quiet = 0;
-            texts.push(": nothing\n\n".to_owned());
-        }
-        for text in texts {
-            if events.try_send(Bytes::from(text)).is_err() {
-                return;
-            }
+        let text = if !ended.is_empty() {
+            ended
+        } else if quiet < QUIET_LOOKS {
+            quiet += 1;
+            continue;
+        } else {
+            ": nothing\n\n".to_owned()
+        };
+        quiet = 0;
+        if events.try_send(Bytes::from(text)).is_err() {
+            return;
         }
     }
 }
 
-/// An event for each request that ended after those of `last`, by worker.
-async fn ended_since(shared: &Shared, last: &mut [u64]) -> Vec<String> {
+/// An event for each request that ended after those of `last`, by worker; empty when there are none.
+async fn ended_since(shared: &Shared, last: &mut [u64]) -> String {
     let after = |index: usize| last.get(index).copied().unwrap_or_default();
     let answers = shared
         .workers
@@ -113,7 +114,7 @@ async fn ended_since(shared: &Shared, last: &mut [u64]) -> Vec<String> {
     }
     ended.sort_by_key(|seen| seen.time);
     let events = ended.into_iter().map(|seen| {
-        let request = Request::of(seen, &snapshot);
+        let request = Request::told_once(seen, &snapshot);
         let json = serde_json::to_string(&request).unwrap_or_default();
         format!("event: request\ndata: {json}\n\n")
     });

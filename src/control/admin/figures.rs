@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::control::reload::{Counts, Prepared};
@@ -23,6 +25,9 @@ use crate::upstream::{Cluster, Endpoint, Target};
 #[derive(Debug)]
 pub(super) struct Figures {
     publisher: Publisher,
+    started: Timestamp,
+    running: Mutex<Running>,
+    last_reload: Mutex<Option<Value>>,
     applied: AtomicU64,
     rejected: AtomicU64,
     certificates: Mutex<Vec<Certificate>>,
@@ -30,6 +35,15 @@ pub(super) struct Figures {
     addresses: Mutex<Vec<(String, BoundAddress)>>,
     /// Without secrets.
     config: Mutex<Value>,
+}
+
+/// Where the running configuration comes from, and since when it runs.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Running {
+    source: String,
+    since: String,
+    /// Who may set the client address, for people.
+    trust: String,
 }
 
 /// A certificate that a listener shows.
@@ -44,6 +58,9 @@ impl Figures {
     pub(super) fn new(publisher: Publisher) -> Self {
         Self {
             publisher,
+            started: Timestamp::now(),
+            running: Mutex::default(),
+            last_reload: Mutex::default(),
             applied: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             certificates: Mutex::default(),
@@ -53,13 +70,23 @@ impl Figures {
         }
     }
 
-    pub(super) fn note_reloads(&self, counts: Counts) {
+    /// `told` says what came of the last one.
+    pub(super) fn note_reload(&self, mut told: Value, counts: Counts) {
+        if let Some(told) = told.as_object_mut() {
+            told.insert("time".to_owned(), seconds(Timestamp::now()).into());
+        }
+        *locked(&self.last_reload) = Some(told);
         self.applied.store(counts.applied, Relaxed);
         self.rejected.store(counts.rejected, Relaxed);
     }
 
     pub(super) fn note_running(&self, prepared: &Prepared, bound: Vec<(String, BoundAddress)>) {
         *locked(&self.addresses) = bound;
+        *locked(&self.running) = Running {
+            source: prepared.loaded.source.name().to_owned(),
+            since: seconds(Timestamp::now()),
+            trust: prepared.loaded.trust_summary(),
+        };
         *locked(&self.config) = prepared.loaded.redacted();
         self.note_certificates(prepared);
     }
@@ -89,6 +116,23 @@ impl Figures {
 
     pub(super) fn findings(&self) -> Vec<Finding> {
         locked(&self.findings).clone()
+    }
+
+    pub(super) fn started(&self) -> String {
+        seconds(self.started)
+    }
+
+    pub(super) fn running(&self) -> Running {
+        locked(&self.running).clone()
+    }
+
+    /// How many were applied and rejected.
+    pub(super) fn reloads(&self) -> (u64, u64) {
+        (self.applied.load(Relaxed), self.rejected.load(Relaxed))
+    }
+
+    pub(super) fn last_reload(&self) -> Option<Value> {
+        locked(&self.last_reload).clone()
     }
 
     /// Where a listener really listens.
@@ -197,6 +241,10 @@ pub(super) fn endpoints(cluster: &Cluster) -> impl Iterator<Item = &Endpoint> {
         Target::Whoami(_) => &[],
     };
     endpoints.iter().map(|endpoint| &**endpoint)
+}
+
+fn seconds(time: Timestamp) -> String {
+    format!("{time:.0}")
 }
 
 /// A panic elsewhere leaves nothing here half done.

@@ -10,6 +10,7 @@ mod doors;
 mod events;
 mod figures;
 mod gate;
+mod page;
 mod query;
 mod requests;
 mod routes;
@@ -80,6 +81,8 @@ struct Settings {
     addresses: Vec<Address>,
     token: Option<Token>,
     metrics_path: String,
+    /// Whether the live page is there.
+    ui: bool,
 }
 
 /// Whether the process is one to send traffic to.
@@ -131,6 +134,7 @@ impl Admin {
             addresses: admin.addresses.clone(),
             token: token.cloned(),
             metrics_path: admin.metrics_path.clone(),
+            ui: admin.ui,
         });
         Ok(Plan {
             doors: self.doors.plan(&settings.addresses)?,
@@ -161,9 +165,11 @@ impl Admin {
         self.shared.figures.note_running(prepared, bound);
     }
 
-    /// How attempts to reload ended so far.
-    pub fn note_reloads(&self, counts: Counts) {
-        self.shared.figures.note_reloads(counts);
+    /// How an attempt to reload ended, and those before it.
+    pub fn note_reload(&self, verdict: &Verdict, counts: Counts) {
+        self.shared
+            .figures
+            .note_reload(changes::told(verdict), counts);
     }
 
     /// What `/readyz` says from now on.
@@ -195,14 +201,16 @@ impl Shared {
         let settings = self.settings.load_full();
         let (parts, body) = request.into_parts();
         let target = Target::find(parts.uri.path(), &settings);
-        let is_probe = target.as_ref().is_some_and(Target::is_probe);
+        let is = |kind: fn(&Target) -> bool| target.as_ref().is_some_and(kind);
         // Kubelets and balancers ask by any name, and hold no token.
-        if !is_probe {
+        if !is(Target::is_probe) {
             gate::check_host(&parts, &settings.addresses, settings.token.as_ref())?;
             if !is_read(&parts.method) {
                 gate::check_origin(&parts)?;
             }
-            gate::check_token(&parts, settings.token.as_ref())?;
+            if !is(Target::is_page) {
+                gate::check_token(&parts, settings.token.as_ref())?;
+            }
         }
         let target = target.ok_or(Refusal::Unknown)?;
         target.check_method(&parts.method)?;

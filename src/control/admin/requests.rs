@@ -6,17 +6,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::client_ip::explain::explain;
-use crate::client_ip::{Addr, Peer, ProxySource, SocketPeer, resolve};
+use crate::client_ip::explain::{Hop, Verdict, explain, hops};
+use crate::client_ip::{Addr, Peer, ProxySource, Resolution, SocketPeer, resolve};
 use crate::config::{Listener, RedactIp};
 use crate::control::explanation::as_json;
 use crate::proxy::snapshot::Snapshot;
 use crate::telemetry::access_log;
+use crate::telemetry::origins::{self, network_of};
 use crate::telemetry::recent::{Seen, Wanted};
 
 use super::Shared;
 use super::answer::{self, Body, Refusal};
 use super::query::Query;
+use super::state::network;
 
 /// Requests that are shown where nothing else is asked.
 const USUAL: usize = 100;
@@ -35,7 +37,12 @@ pub(super) struct Request {
     client_ip_reason: &'static str,
     peer_ip: Option<String>,
     peer_port: Option<u16>,
+    client_network: Option<String>,
+    /// Who passed it on and was believed, in the order in which it came by.
+    via: Vec<Proxy>,
     forged: usize,
+    /// As origins have it.
+    verdict: &'static str,
     method: String,
     host: String,
     path: String,
@@ -45,11 +52,39 @@ pub(super) struct Request {
     /// `None` while it lasts; 499: the client left before its answer.
     status: Option<u16>,
     duration_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<Value>,
+}
+
+/// One that may speak for others.
+#[derive(Debug, Serialize)]
+struct Proxy {
+    address: String,
+    /// The entry of a `from` list that says so; `proxy_protocol`: it may send a PROXY header.
+    trusted_as: String,
+}
+
+impl Proxy {
+    fn of(hop: Hop, redact: RedactIp) -> Option<Self> {
+        let trusted_as = match hop.verdict {
+            Verdict::Trusted(entry) => entry,
+            Verdict::NamedSource => "proxy_protocol".to_owned(),
+            _ => return None,
+        };
+        Some(Self {
+            address: access_log::redacted(&hop.party, redact),
+            trusted_as,
+        })
+    }
 }
 
 impl Request {
+    /// Without its explanation.
     pub(super) fn of(seen: Seen, snapshot: &Snapshot) -> Self {
         let redact = redact(snapshot);
+        let hops = judged(&seen, snapshot).map_or_else(|_| Vec::new(), |found| hops(&found));
+        let via = hops.into_iter().filter_map(|hop| Proxy::of(hop, redact));
+        let via = via.rev().collect();
         let shown = |ip: IpAddr| access_log::redacted(&ip.to_string(), redact);
         let (peer_ip, peer_port) = match seen.peer.socket {
             SocketPeer::Ip(addr, port) => (Some(shown(addr.ip())), Some(port)),
@@ -69,7 +104,13 @@ impl Request {
             client_ip_reason: seen.reason,
             peer_ip,
             peer_port,
+            client_network: seen
+                .client
+                .and_then(network_of)
+                .map(|first| network(first, redact)),
+            via,
             forged: seen.forged,
+            verdict: seen.verdict.as_str(),
             method: seen.method,
             host: seen.host,
             path: seen.path,
@@ -81,8 +122,27 @@ impl Request {
             route,
             status: end.as_ref().map(|end| end.status),
             duration_ms: end.map(|end| (end.duration.as_secs_f64() * 1e6).round() / 1e3),
+            explanation: None,
         }
     }
+
+    /// A request that is told of once: what claimed to be somebody else's is explained, for soon it may be gone.
+    pub(super) fn told_once(seen: Seen, snapshot: &Snapshot) -> Self {
+        let is_forged = seen.verdict == origins::Verdict::Forged;
+        let explanation = is_forged.then(|| explained(&seen, snapshot).ok()).flatten();
+        Self {
+            explanation,
+            ..Self::of(seen, snapshot)
+        }
+    }
+}
+
+/// Why it had the client it had.
+fn explained(seen: &Seen, snapshot: &Snapshot) -> Result<Value, Refusal> {
+    let resolution = judged(seen, snapshot)?;
+    let mut json = as_json(&explain(&resolution, &snapshot.emit, None));
+    redact_addresses(&mut json, redact(snapshot));
+    Ok(json)
 }
 
 pub(super) fn redact(snapshot: &Snapshot) -> RedactIp {
@@ -125,20 +185,7 @@ impl Shared {
             .await;
         let seen = answers.into_iter().flatten().next_back();
         let seen = seen.ok_or(Refusal::NoRequest)?;
-        let fields = seen.fields.as_ref().ok_or(Refusal::NotKept)?;
-        let snapshot = self.publisher.current();
-        let listener = listener(&snapshot, Some(&seen.listener)).ok_or(Refusal::Changed)?;
-        let resolution = resolve(&seen.peer, fields, &listener.trust);
-        // A new configuration may judge otherwise than the one that was in force.
-        let is_same = resolution.client().ip() == seen.client
-            && resolution.reason().as_str() == seen.reason
-            && resolution.source().to_string() == seen.source;
-        if !is_same {
-            return Err(Refusal::Changed);
-        }
-        let mut json = as_json(&explain(&resolution, &snapshot.emit, None));
-        redact_addresses(&mut json, redact(&snapshot));
-        Ok(json)
+        explained(&seen, &self.publisher.current())
     }
 
     /// Who the client of a request would be.
@@ -172,6 +219,22 @@ impl Shared {
         let peer = Peer { socket, proxied };
         let resolution = resolve(&peer, &fields, &listener.trust);
         Ok(as_json(&explain(&resolution, &snapshot.emit, None)))
+    }
+}
+
+/// Who the client of a request was, judged once more.
+fn judged<'a>(seen: &'a Seen, snapshot: &'a Snapshot) -> Result<Resolution<'a>, Refusal> {
+    let fields = seen.fields.as_ref().ok_or(Refusal::NotKept)?;
+    let listener = listener(snapshot, Some(&seen.listener)).ok_or(Refusal::Changed)?;
+    let resolution = resolve(&seen.peer, fields, &listener.trust);
+    // A new configuration may judge otherwise than the one that was in force.
+    let is_same = resolution.client().ip() == seen.client
+        && resolution.reason().as_str() == seen.reason
+        && resolution.source().to_string() == seen.source;
+    if is_same {
+        Ok(resolution)
+    } else {
+        Err(Refusal::Changed)
     }
 }
 

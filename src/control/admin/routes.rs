@@ -10,6 +10,7 @@ use crate::telemetry::metrics::Format;
 
 use super::answer::{Body, Refusal, line_of, of};
 use super::changes::Change;
+use super::page::File;
 use super::query::{Query, decoded};
 use super::requests::json_of;
 use super::{Readiness, Settings, Shared, events};
@@ -22,6 +23,8 @@ pub(super) enum Target {
     /// Traffic is welcome.
     Ready,
     Metrics,
+    /// A file of the live page.
+    Page(&'static File),
     /// Who the client of a request would be.
     Explain,
     /// Part of the API.
@@ -42,6 +45,7 @@ pub(super) enum Api {
     Origins,
     Suspicions,
     Config,
+    Status,
     Reload,
     /// Of an upstream, by its address.
     Endpoint(String, String, Change),
@@ -61,6 +65,7 @@ impl Api {
             ["origins"] => Some(Self::Origins),
             ["suspicions"] => Some(Self::Suspicions),
             ["config"] => Some(Self::Config),
+            ["status"] => Some(Self::Status),
             ["reload"] => Some(Self::Reload),
             ["upstreams", name, "endpoints", address, change] => {
                 let change = match change {
@@ -82,16 +87,22 @@ impl Target {
             "/readyz" => Some(Self::Ready),
             "/explain" => Some(Self::Explain),
             path if path == settings.metrics_path => Some(Self::Metrics),
-            path => path
-                .strip_prefix("/api/v1/")
-                .and_then(Api::find)
-                .map(Self::Api),
+            path => match path.strip_prefix("/api/v1/") {
+                Some(path) => Api::find(path).map(Self::Api),
+                None if settings.ui => File::find(path).map(Self::Page),
+                None => None,
+            },
         }
     }
 
     /// Whether anybody may ask, under any name.
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Health | Self::Ready)
+    }
+
+    /// Whether it is the same for everybody, so that no token is needed.
+    pub(super) fn is_page(&self) -> bool {
+        matches!(self, Self::Page(_))
     }
 
     pub(super) fn check_method(&self, method: &Method) -> Result<(), Refusal> {
@@ -132,6 +143,7 @@ impl Shared {
                 let format = format_for(&parts.headers);
                 of(format.content_type(), self.metrics.text(format))
             }
+            Target::Page(file) => of(file.content_type, file.text),
             Target::Explain => {
                 let query = query()?;
                 query.knows(&["peer", "header", "proxy_protocol", "listener"])?;
@@ -164,6 +176,7 @@ impl Shared {
             Api::Origins => Ok(json_of(&self.origins().await)),
             Api::Suspicions => Ok(json_of(&self.suspicions())),
             Api::Config => Ok(json_of(&self.figures.config())),
+            Api::Status => Ok(json_of(&self.status())),
             Api::Reload => self.reload().await,
             Api::Endpoint(upstream, address, change) => self
                 .change_endpoint(upstream, address, *change)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::config::{Action, RedactIp};
 use crate::route::PathPattern;
@@ -12,14 +13,35 @@ use crate::telemetry::origins;
 use crate::transport::deadline;
 use crate::upstream::endpoint::Role;
 
-use super::Shared;
-use super::figures::endpoints;
+use super::figures::{Running, endpoints};
 use super::requests::redact;
+use super::{Readiness, Shared};
 
 /// Origins that are shown: those of the most requests.
 const MAX_ORIGINS: usize = 256;
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
+
+/// The process and its configuration.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    readiness: &'static str,
+    /// Since when the process runs.
+    started: String,
+    config: ConfigStatus,
+}
+
+#[derive(Debug, Serialize)]
+struct ConfigStatus {
+    #[serde(flatten)]
+    running: Running,
+    /// Reloads so far.
+    applied: u64,
+    rejected: u64,
+    /// When the last one was, and what came of it.
+    last_reload: Option<Value>,
+}
 
 #[derive(Debug, Serialize)]
 pub(super) struct Listener {
@@ -89,6 +111,25 @@ pub(super) struct Origin {
 }
 
 impl Shared {
+    pub(super) fn status(&self) -> Status {
+        let (applied, rejected) = self.figures.reloads();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            readiness: match self.readiness() {
+                Readiness::Starting => "starting",
+                Readiness::Ready => "ready",
+                Readiness::Draining => "draining",
+            },
+            started: self.figures.started(),
+            config: ConfigStatus {
+                running: self.figures.running(),
+                applied,
+                rejected,
+                last_reload: self.figures.last_reload(),
+            },
+        }
+    }
+
     pub(super) fn listeners(&self) -> Vec<Listener> {
         let snapshot = self.publisher.current();
         let connections: HashMap<_, _> = snapshot.ledger.connections().into_iter().collect();
@@ -196,6 +237,15 @@ impl Shared {
     }
 }
 
+/// A network, by its first address.
+pub(super) fn network(first: IpAddr, redact: RedactIp) -> String {
+    match (redact, first) {
+        (RedactIp::Hash, ip) => access_log::redacted(&ip.to_string(), redact),
+        (_, IpAddr::V4(ip)) => format!("{ip}/24"),
+        (_, IpAddr::V6(ip)) => format!("{ip}/48"),
+    }
+}
+
 fn stamp(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |time| time.to_string())
 }
@@ -205,11 +255,7 @@ fn origins(parts: impl Iterator<Item = (origins::Origin, u64)>, redact: RedactIp
     for (origin, count) in parts {
         *counts.entry(origin).or_default() += count;
     }
-    let shown = |ip: IpAddr| match (redact, ip) {
-        (RedactIp::Hash, ip) => access_log::redacted(&ip.to_string(), redact),
-        (_, IpAddr::V4(ip)) => format!("{ip}/24"),
-        (_, IpAddr::V6(ip)) => format!("{ip}/48"),
-    };
+    let shown = |ip| network(ip, redact);
     let counts = counts.into_iter();
     let mut origins: Vec<_> = counts
         .map(|(origin, requests)| Origin {
