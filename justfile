@@ -2,9 +2,9 @@
 check:
     bash .ci/run fmt clippy test doc deny typos build examples
 
-# headwater among real peers (nginx, HAProxy, Envoy, nghttp2, OpenSSL, grpc-go, GoAccess) and in a cluster network of namespaces.
+# headwater among real peers (nginx, HAProxy, Envoy, nghttp2, OpenSSL, grpc-go, GoAccess, Chromium) and in a cluster network of namespaces.
 lanes:
-    bash .ci/run tools build whoami nginx haproxy compare netns h2 h2spec openssl sslyze prometheus schemathesis dns websocket grpc limits soak drain sse goaccess otlp
+    bash .ci/run tools build whoami nginx haproxy compare netns h2 h2spec openssl sslyze prometheus schemathesis dns websocket grpc limits soak drain sse page goaccess otlp
 
 # Everything at once for ten minutes, and what it left behind.
 soak:
