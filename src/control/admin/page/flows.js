@@ -208,12 +208,12 @@ function line(edge, { isNarrow }) {
   return drawn('path', { d, class: `edge ${edge.verdict}`, 'stroke-width': edge.width.toFixed(1) });
 }
 
-function box(node, { isNarrow }) {
+function box(node, { isNarrow, room }) {
   const [long, half] = [node.size, node.size / 2];
   const bar = isNarrow
     ? { x: node.across - half, y: node.along - 4, width: long, height: 8 }
     : { x: node.along - 4, y: node.across - half, width: 8, height: long };
-  const at = isNarrow ? below(node) : beside(node);
+  const at = isNarrow ? below(node, room) : beside(node);
   return [
     drawn('rect', { ...bar, rx: 2, class: 'node' }),
     drawn('text', { ...at, class: 'label' }, cut(node.label, isNarrow ? 16 : 24)),
@@ -221,10 +221,11 @@ function box(node, { isNarrow }) {
   ];
 }
 
-function below(node) {
+function below(node, room) {
+  const half = 3.5 * node.label.length;
   // Neighbours at the top have their names at different heights, for there is room for two lines of them.
   const away = node.layer ? 18 : node.index % 2 ? -21 : -49;
-  return { x: node.across, y: node.along + away, 'text-anchor': 'middle' };
+  return { x: Math.max(half, Math.min(node.across, room - half)), y: node.along + away, 'text-anchor': 'middle' };
 }
 
 function beside(node) {

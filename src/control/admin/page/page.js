@@ -45,7 +45,8 @@ function tell(isHeard, why) {
   isLive = isHeard;
   find('connection').className = isHeard ? 'live' : 'lost';
   say(find('connection'), isHeard ? 'live' : `not live: ${why}`);
-  if (isHeard) catchUp().catch(() => {});
+  // Why that fails is why there are no events.
+  catchUp().catch(() => {});
 }
 
 function paint() {

@@ -12,6 +12,7 @@ const COLUMNS = ['time', 'client', 'verdict', 'source', 'peer', 'reason', 'reque
 const kept = { verified: [], unverified: [], forged: [] };
 const explanations = new Map();
 const body = find('requests').tBodies[0];
+const list = find('list');
 const rows = [];
 let shown = [];
 let verdict = '';
@@ -24,10 +25,10 @@ let current = 0;
 
 /** Takes note of a request. */
 export function add(request) {
-  const list = kept[request.verdict];
-  list.push(request);
+  const same = kept[request.verdict];
+  same.push(request);
   // Not every time: that moves all of them.
-  if (list.length > 2 * KEPT) list.splice(0, list.length - KEPT);
+  if (same.length > 2 * KEPT) same.splice(0, same.length - KEPT);
   news += 1;
 }
 
@@ -36,16 +37,17 @@ export const knows = request => kept[request.verdict].some(known => known.reques
 
 /** Shows the newest, unless somebody is reading. */
 export function show() {
-  const rests = isPaused || isInside || isOver;
-  say(find('held'), rests && news ? `resting, ${count(news)} newer` : '');
-  if (rests) return;
-  fill();
+  say(find('held'), rests() && news ? `resting, ${count(news)} newer` : '');
+  if (!rests()) fill();
 }
+
+const rests = () => isPaused || isInside || isOver;
 
 function fill() {
   news = 0;
+  explanations.clear();
   const lists = verdict ? [kept[verdict]] : Object.values(kept);
-  const found = lists.flatMap(list => (words ? list.filter(matches) : list.slice(-ROWS)));
+  const found = lists.flatMap(all => (words ? all.filter(matches) : all.slice(-ROWS)));
   shown = found.sort((a, b) => (a.time < b.time ? 1 : -1)).slice(0, ROWS);
   while (rows.length < shown.length) rows.push(row(rows.length));
   shown.forEach((request, index) => rows[index].set(request));
@@ -80,6 +82,7 @@ function row(index) {
     const what = `${to.method} ${to.host}${to.path}`;
     say(request, what);
     if (request.title !== what) request.title = what;
+    if (client.title !== button.textContent) client.title = button.textContent;
     say(status, String(to.status ?? '…'));
     status.classList.toggle('bad', to.status >= 500);
     say(ms, to.duration_ms === null ? '' : to.duration_ms.toFixed(1));
@@ -103,8 +106,13 @@ function point(index) {
 
 /** What is on the screen may be gone from the process when somebody asks, so it is asked for as soon as somebody reads. */
 function remember() {
-  explanations.clear();
-  for (const request of shown.filter(each => !each.explanation)) {
+  const { top, bottom } = list.getBoundingClientRect();
+  const isVisible = (_, index) => {
+    const at = rows[index].element.getBoundingClientRect();
+    return at.bottom > top && at.top < bottom;
+  };
+  for (const request of shown.filter(isVisible)) {
+    if (request.explanation || explanations.has(request.request_id)) continue;
     const why = explanation(request.request_id);
     // Who opens it is told.
     why.catch(() => {});
@@ -113,13 +121,13 @@ function remember() {
 }
 
 function rest(change) {
-  const before = isPaused || isInside || isOver;
+  const before = rests();
   change();
-  const rests = isPaused || isInside || isOver;
-  if (rests && !before) remember();
-  if (!rests && before) fill();
+  if (rests() && !before) remember();
+  if (!rests() && before) fill();
 }
 
+list.addEventListener('scroll', () => rests() && remember());
 body.addEventListener('pointerenter', () => rest(() => { isOver = true; }));
 body.addEventListener('pointerleave', () => rest(() => { isOver = false; }));
 body.addEventListener('focusin', () => rest(() => { isInside = true; }));

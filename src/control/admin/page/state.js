@@ -39,13 +39,13 @@ function upstreamTable(upstreams) {
       upstream.name,
       el('span', { class: 'address' }, endpoint.address),
       health(endpoint),
+      change(upstream, endpoint, taking),
       count(endpoint.connections),
       count(endpoint.requests),
-      change(upstream, endpoint, taking),
     ]);
   });
   if (!rows.length) return el('p', { class: 'quiet' }, 'There is none: headwater answers by itself.');
-  return table('Upstreams', ['Upstream', 'Endpoint', 'Health', '#Connections', '#Requests', 'Change'], rows);
+  return table('Upstreams', ['Upstream', 'Endpoint', 'Health', 'Change', '#Connections', '#Requests'], rows);
 }
 
 function health({ healthy, drained, backup, weight }) {
