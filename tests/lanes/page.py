@@ -20,7 +20,7 @@ except ImportError:
     os.execv(tools, [str(tools), "-B", *sys.argv])
 
 CDN = "203.0.113.9"
-BALANCER, VISITOR, FORGER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+BALANCER, VISITOR, FORGER, NODE = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
 NETWORKS = ("198.51.100", "192.0.2", "2001:db8:7:")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
@@ -29,8 +29,9 @@ DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 CONFIG = """
 listeners:
   http: {{ address: "127.0.0.1:{http}" }}
+  behind: {{ address: "127.0.0.1:{behind}" }}
   https: {{ address: "127.0.0.1:{https}", tls: {{ certificates: [{{ cert: a.crt, key: a.key, self_signed: [{host}] }}] }} }}
-client_ip: {{ trusted_proxies: [127.0.0.2, 203.0.113.0/24], header: X-Forwarded-For }}
+client_ip: {{ trusted_proxies: [127.0.0.2, 203.0.113.0/24], header: X-Forwarded-For, cluster: {{ nodes: [127.0.0.5] }} }}
 upstreams:
   shop: {{ endpoints: ["127.0.0.1:{first}", "127.0.0.1:{second}"] }}
   echo: {{ builtin: whoami }}
@@ -176,7 +177,7 @@ def drain(lane, view, port, first):
 
 def state(lane, view, config):
     lane.check("days of the certificate", view.text("#certificates td:last-child"), lambda text: text.endswith(" days"))
-    lane.check("listeners", view.texts("#listeners td:first-child"), ["http", "https"])
+    lane.check("listeners", view.texts("#listeners td:first-child"), ["http", "behind", "https"])
     view.page.click("#reload")
     view.until("() => document.getElementById('said').textContent.startsWith('reload ')")
     lane.check("a reload of the same", view.text("#said"), "reload unchanged")
@@ -185,6 +186,16 @@ def state(lane, view, config):
     view.page.locator("#config .bad").wait_for()
     lane.check("a file that is wrong is told of without a question", view.text("#config"), lambda text: "rejected" in text and "unknown key `typo`" in text)
     path.write_text(config)
+
+
+def suspicion(lane, view, behind):
+    card = view.page.locator("#suspicions section")
+    lane.check("cards before there is a suspicion", card.count(), 0)
+    for _ in range(120):
+        send(behind, NODE, path="/echo/x")
+    card.first.wait_for()
+    lane.check("a card says that addresses are lost, where, and what to do", " ".join(view.text("#suspicions").split()),
+               lambda text: text.startswith("behind: the addresses of clients look lost") and NODE in text and "externalTrafficPolicy: Local" in text)
 
 
 def keyboard(lane, view):
@@ -409,7 +420,7 @@ def token(lane, browser, ports, config):
 with Lane("page", "chromium") as lane:
     shots = ROOT / "target/page"
     shots.mkdir(parents=True, exist_ok=True)
-    ports = {name: free_port() for name in ("http", "https", "first", "second", "admin")}
+    ports = {name: free_port() for name in ("http", "behind", "https", "first", "second", "admin")}
     for name in ("first", "second"):
         lane.echo(name, ports[name])
     config = CONFIG.format(host=HOST, token="", **ports)
@@ -426,11 +437,12 @@ with Lane("page", "chromium") as lane:
         drain(lane, view, ports["http"], ports["first"])
         state(lane, view, config)
         keyboard(lane, view)
+        suspicion(lane, view, ports["behind"])
         lane.check("addresses that were asked elsewhere", [url for url in view.asked if not url.startswith(admin)], [])
         lane.check("complaints of the browser", view.complaints, [])
         looks(lane, browser, f"{admin}/", shots)
         smooth(lane, view, ports["http"])
         view.context.close()
-        ports |= {name: free_port() for name in ("http", "https", "admin")}
+        ports |= {name: free_port() for name in ("http", "behind", "https", "admin")}
         token(lane, browser, ports, CONFIG.format(host=HOST, token=", token_file: token", **ports))
         browser.close()

@@ -10,14 +10,14 @@ const before = new Map();
 
 /** Asks for all of it, and shows what has changed. */
 export async function refresh() {
-  const names = ['status', 'upstreams', 'certificates', 'listeners'];
-  const [status, upstreams, certificates, listeners] = await Promise.all(names.map(get));
+  const names = ['status', 'upstreams', 'certificates', 'listeners', 'suspicions'];
+  const [status, upstreams, certificates, listeners, suspicions] = await Promise.all(names.map(get));
   say(find('version'), status.version);
   show('config', status, configuration);
-  show('upstreams', upstreams, list => upstreamTable(list));
+  show('suspicions', suspicions, cards);
+  show('upstreams', upstreams, upstreamTable);
   show('certificates', certificates, certificateTable);
   show('listeners', listeners, listenerTable);
-  return { status, listeners };
 }
 
 /** Elements stay while what they show does, so that nobody loses their place. */
@@ -29,6 +29,18 @@ function show(id, state, made) {
   const focused = place.contains(document.activeElement) && document.activeElement.dataset.key;
   place.replaceChildren(made(state));
   if (focused) place.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+}
+
+/** One for each listener whose clients look lost, with what can be done about it. */
+function cards(suspicions) {
+  return el('div', null, ...suspicions.map(({ listener, cause, code, message, remedies }) => {
+    const title = cause === 'untrusted_header' ? 'somebody names clients, and nobody trusts them' : 'the addresses of clients look lost on the way';
+    return el('section', { class: 'card warning', 'aria-label': `Suspicion about listener ${listener}` },
+      el('h2', null, `${listener}: ${title}`),
+      el('p', null, message),
+      el('ul', null, ...remedies.map(remedy => el('li', null, remedy))),
+      el('p', { class: 'quiet' }, `One of them will do. (${code})`));
+  }));
 }
 
 function upstreamTable(upstreams) {
