@@ -4,6 +4,7 @@ what an attacker's bytes do to it, and how smooth it stays while a thousand requ
 import asyncio
 import json
 import os
+import re
 import secrets
 import sys
 import threading
@@ -371,6 +372,9 @@ def smooth(lane, view, port):
         lane.check(f"ms between frames, 95 of 100 of {len(frames)}", round(late, 1), lambda ms: ms <= MOST_MS_P95)
         lane.check("ms between frames at most", round(frames[-1], 1), lambda ms: ms <= LONGEST_MS)
         lane.check("ms in tasks of more than 50 ms, of each second", round(sum(tasks) / SECONDS, 1), lambda ms: ms <= 200)
+        labels = view.texts("#graph .label")
+        lane.check("client networks beyond those that are drawn", labels, lambda labels: any(re.fullmatch(r"9\d others", label) for label in labels))
+        lane.check("forged among them", [view.page.locator(".edge.forged").count() > 0, "127.0.0.0/24" in labels], [True, True])
         lane.check("rows", view.page.locator("#requests tbody tr").count(), MOST_ROWS)
         began = time.monotonic()
         view.page.locator("#requests tbody tr").nth(3).hover()

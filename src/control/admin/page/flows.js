@@ -7,8 +7,8 @@ const WINDOW = 10_000;
 const VERDICTS = ['verified', 'unverified', 'forged'];
 /** Proxies in a row that have a place of their own. */
 const MOST_PROXIES = 3;
-/** Of client networks that are drawn, those whose claims were in vain. */
-const FORGERS = 3;
+/** Flows whose claims were in vain that are drawn before others. */
+const FORGED = 2;
 const TABLE_ROWS = 50;
 /** Below this the graph runs downwards. */
 const NARROW = 640;
@@ -81,7 +81,7 @@ function draw(flows) {
   const graph = find('graph');
   const width = Math.max(300, graph.parentElement.clientWidth);
   const isNarrow = width < NARROW;
-  const layers = layered(flows, isNarrow ? 3 : 8);
+  const layers = layered(folded(flows, isNarrow ? 3 : 8));
   const shape = isNarrow ? downwards(width, layers) : sideways(width, layers);
   place(layers, shape);
   graph.setAttribute('viewBox', `0 0 ${width} ${shape.height}`);
@@ -94,7 +94,7 @@ function draw(flows) {
 }
 
 /** Nodes by layer, joined by edges that know how many requests they stand for. */
-function layered(flows, mostClients) {
+function layered(flows) {
   const depth = flows.reduce((most, flow) => Math.max(most, flow.proxies.length), 0);
   const titles = ['client networks', ...Array(depth).fill('').map((_, at) => (at ? '' : 'proxies you trust')), 'headwater', 'upstreams'];
   const layers = titles.map(title => ({ title, nodes: [], byName: new Map() }));
@@ -107,14 +107,11 @@ function layered(flows, mostClients) {
     }
     return layer.byName.get(name);
   };
-  const shown = busiest(flows, mostClients);
-  const others = new Set(flows.map(flow => flow.client)).size - shown.size;
   for (const flow of flows) {
-    const client = shown.has(flow.client) ? flow.client : counted(others, 'other');
     const skipped = depth - flow.proxies.length;
-    const path = [node(0, client, client)];
+    const path = [node(0, flow.client, flow.client)];
     // Whoever comes past a proxy has a place there, too, so that lines don't cross.
-    for (let at = 0; at < skipped; at += 1) path.push(node(at + 1, ` ${client}${flow.verdict}`, ''));
+    for (let at = 0; at < skipped; at += 1) path.push(node(at + 1, ` ${flow.client}${flow.verdict}`, ''));
     flow.proxies.forEach((proxy, at) => path.push(node(skipped + at + 1, proxy, shortened(proxy))));
     path.push(node(depth + 1, 'headwater', 'headwater'), node(depth + 2, flow.upstream, flow.upstream));
     path[0].rank = Math.min(path[0].rank ?? 9, skipped);
@@ -126,11 +123,16 @@ function layered(flows, mostClients) {
   return layers;
 }
 
-/** The clients that are drawn by name. */
-function busiest(flows, most) {
-  const names = list => [...new Set(list.map(flow => flow.client))];
-  const forgers = names(flows.filter(flow => flow.verdict === 'forged')).slice(0, FORGERS - 1);
-  return new Set([...forgers, ...names(flows)].slice(0, most));
+/** Only so many clients and upstreams are drawn by name: those that are seen most, and some that forged. */
+function folded(flows, most) {
+  const name = (end, first) => {
+    const all = new Set([...first, ...flows].map(flow => flow[end]));
+    const shown = new Set([...all].slice(0, most));
+    return flow => (shown.has(flow[end]) ? flow[end] : counted(all.size - most, 'other'));
+  };
+  const client = name('client', flows.filter(flow => flow.verdict === 'forged').slice(0, FORGED));
+  const upstream = name('upstream', []);
+  return flows.map(flow => ({ ...flow, client: client(flow), upstream: upstream(flow) }));
 }
 
 function join(from, to, { verdict, requests }) {
@@ -216,7 +218,7 @@ function box(node, { isNarrow, room }) {
   const at = isNarrow ? below(node, room) : beside(node);
   return [
     drawn('rect', { ...bar, rx: 2, class: 'node' }),
-    drawn('text', { ...at, class: 'label' }, cut(node.label, isNarrow ? 16 : 24)),
+    drawn('text', { ...at, class: 'label' }, cut(node.label, isNarrow ? 16 : 19)),
     drawn('text', { ...at, y: at.y + 13, class: 'count' }, count(node.requests)),
   ];
 }

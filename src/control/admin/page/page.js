@@ -50,10 +50,11 @@ function tell(isHeard, why) {
 }
 
 function paint() {
-  arrivals.push(arrived);
-  arrived = 0;
+  // The total so far, at different times: there is no paint while nobody looks.
+  arrivals.push([performance.now(), arrived]);
   if (arrivals.length > RATE_PAINTS) arrivals.shift();
-  const rate = arrivals.reduce((a, b) => a + b, 0) / (arrivals.length * PAINT_MS / 1000);
+  const [since, before] = arrivals[0];
+  const rate = 1000 * (arrived - before) / Math.max(1, performance.now() - since);
   if (isLive) say(find('rate'), `${count(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate))} requests/s`);
   requests.show();
   paints += 1;
