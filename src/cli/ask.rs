@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Global, start};
+use clap::Args;
+
+use super::{Exit, Global, console, start};
 use crate::config::{Address, Config, Problems};
 
 /// On this machine, or close to it.
@@ -21,6 +23,40 @@ pub(super) struct Question<'a> {
     pub(super) patience: Duration,
 }
 
+/// Where to ask, and what to show there.
+#[derive(Debug, Args)]
+pub(super) struct Where {
+    /// The admin interface, by plain HTTP, when it isn't where the configuration says
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// File with its token [default: the configuration's]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Where {
+    /// Whether it says anything.
+    pub(super) fn is_given(&self) -> bool {
+        self.url.is_some() || self.token_file.is_some()
+    }
+
+    /// The place and its token.
+    pub(super) fn find(&self, global: &Global) -> Result<(Place, Option<String>), Unknown> {
+        let (place, token_file) = match &self.url {
+            Some(url) => (Place::of_url(url).ok_or(Unknown::Url)?, None),
+            None => configured(global)?,
+        };
+        let token = match self.token_file.as_ref().or(token_file.as_ref()) {
+            None => None,
+            Some(path) => match std::fs::read_to_string(path) {
+                Ok(token) => Some(token.trim().to_owned()),
+                Err(error) => return Err(Unknown::Token(path.clone(), error)),
+            },
+        };
+        Ok((place, token))
+    }
+}
+
 /// Why nobody can say where to ask.
 #[derive(Debug)]
 pub(super) enum Unknown {
@@ -28,6 +64,35 @@ pub(super) enum Unknown {
     Config(Problems),
     /// It has no admin interface.
     NoAdmin,
+    /// What was named is no place.
+    Url,
+    /// The token can't be read from there.
+    Token(PathBuf, io::Error),
+}
+
+impl Unknown {
+    /// Says why.
+    pub(super) fn tell(&self, global: &Global) -> Exit {
+        match self {
+            // What runs would say the same of it.
+            Self::Config(problems) => {
+                start::show(global, start::problems_file(problems), problems);
+                start::exit_for(problems)
+            }
+            Self::NoAdmin => failed(NO_ADMIN),
+            Self::Url => {
+                console::usage("--url is an http:// URL");
+                Exit::Usage
+            }
+            Self::Token(path, error) => failed(&format!("can't read {}: {error}", path.display())),
+        }
+    }
+}
+
+/// Says why there is no answer.
+pub(super) fn failed(message: &str) -> Exit {
+    console::diagnostic(&format!("error: {message}\n"));
+    Exit::Failure
 }
 
 /// What to do where a configuration has no admin interface.
@@ -65,14 +130,14 @@ fn reachable(ip: IpAddr) -> IpAddr {
 }
 
 /// What is asked, and of whom.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     end: End,
     host: String,
     path: String,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
     Tcp(SocketAddr),
     Name(String),
@@ -103,10 +168,10 @@ impl Place {
     }
 
     /// The same process, at another path.
-    pub(super) fn at(self, path: &str) -> Self {
+    pub(super) fn at(&self, path: &str) -> Self {
         Self {
             path: path.to_owned(),
-            ..self
+            ..self.clone()
         }
     }
 
@@ -154,7 +219,8 @@ impl Place {
     }
 }
 
-const MAX_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
+/// The last requests, each with its explanation, are the most.
+const MAX_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
 fn connect(
     addresses: impl IntoIterator<Item = SocketAddr>,

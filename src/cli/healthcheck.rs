@@ -46,10 +46,10 @@ pub(super) fn healthcheck(global: &Global, options: &Healthcheck) -> Exit {
 fn configured(global: &Global) -> Result<Place, String> {
     match ask::configured(global) {
         Ok((place, _)) => Ok(place.at("/readyz")),
-        Err(Unknown::NoAdmin) => Err(NO_ADMIN.to_owned()),
         Err(Unknown::Config(problems)) => {
             start::show(global, start::problems_file(&problems), &problems);
             Err("the configuration doesn't say where to ask".to_owned())
         }
+        Err(_) => Err(NO_ADMIN.to_owned()),
     }
 }

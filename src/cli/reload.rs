@@ -1,25 +1,20 @@
 //! `headwater reload`: has a running process take up its configuration, and says what came of it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Deserialize;
 
-use super::ask::{self, Answer, NO_ADMIN, Place, Question, Unknown};
-use super::{Exit, Global, console, start};
+use super::ask::{Answer, Question, Where, failed};
+use super::{Exit, Global, console};
 
 /// It looks up names and reads files meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(super) struct Reload {
-    /// The admin interface, by plain HTTP, when it isn't where the configuration says
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// File with its token [default: the configuration's]
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    place: Where,
 }
 
 /// As much of the verdict as is shown.
@@ -32,47 +27,20 @@ struct Verdict {
 }
 
 pub(super) fn reload(global: &Global, options: &Reload) -> Exit {
-    let (place, token_file) = match place(options, global) {
+    let (place, token) = match options.place.find(global) {
         Ok(found) => found,
-        Err(Unknown::NoAdmin) => return failed(NO_ADMIN),
-        // What runs would say the same of it.
-        Err(Unknown::Config(problems)) => {
-            start::show(global, start::problems_file(&problems), &problems);
-            return start::exit_for(&problems);
-        }
-    };
-    let Some(place) = place else {
-        console::usage("--url is an http:// URL");
-        return Exit::Usage;
-    };
-    let token = match options.token_file.as_ref().or(token_file.as_ref()) {
-        None => None,
-        Some(path) => match std::fs::read_to_string(path) {
-            Ok(token) => Some(token),
-            Err(error) => return failed(&format!("can't read {}: {error}", path.display())),
-        },
+        Err(unknown) => return unknown.tell(global),
     };
     let question = Question {
         method: "POST",
-        token: token.as_deref().map(str::trim),
+        token: token.as_deref(),
         patience: PATIENCE,
     };
+    let place = place.at("/api/v1/reload");
     match place.ask(&question) {
         Ok(answer) => tell(&answer),
         Err(error) => failed(&format!("{}: {error}", place.shown())),
     }
-}
-
-/// `None`: what was named is no place.
-fn place(options: &Reload, global: &Global) -> Result<(Option<Place>, Option<PathBuf>), Unknown> {
-    let (place, token_file) = if let Some(url) = &options.url {
-        (Place::of_url(url), None)
-    } else {
-        let (place, token_file) = ask::configured(global)?;
-        (Some(place), token_file)
-    };
-    let place = place.map(|place| place.at("/api/v1/reload"));
-    Ok((place, token_file))
 }
 
 fn tell(answer: &Answer) -> Exit {
@@ -93,9 +61,4 @@ fn tell(answer: &Answer) -> Exit {
         "rejected" => Exit::Config,
         _ => Exit::Failure,
     }
-}
-
-fn failed(message: &str) -> Exit {
-    console::diagnostic(&format!("error: {message}\n"));
-    Exit::Failure
 }

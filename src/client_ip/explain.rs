@@ -5,7 +5,6 @@
 //! here.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::num::NonZeroU8;
 
 use super::x_forwarded::Node;
@@ -25,7 +24,7 @@ pub fn explain(
 ) -> Explanation {
     let entries = resolution.entries().count();
     Explanation {
-        client: resolution.client().ip(),
+        client: resolution.client().ip().map(|ip| ip.to_string()),
         reason: resolution.reason(),
         source: resolution.source().to_string(),
         place: place(resolution, entries),
@@ -53,7 +52,7 @@ pub fn hops(resolution: &Resolution<'_>) -> Vec<Hop> {
 #[non_exhaustive]
 pub struct Explanation {
     /// The client; `None` for one on a Unix socket.
-    pub client: Option<IpAddr>,
+    pub client: Option<String>,
     /// Why the walk stopped.
     pub reason: Reason,
     /// As in logs: `peer`, `proxy_protocol`, `header:x-forwarded-for`.
@@ -158,9 +157,7 @@ pub enum Verdict {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let client = self
-            .client
-            .map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
+        let client = self.client.as_deref().unwrap_or("unknown");
         let width = client.len().max(LONGEST_IPV4) + 3;
         writeln!(f, "client address   {client:<width$}{}", self.summary)?;
         writeln!(f, "found in         {}\n", self.place)?;
@@ -190,6 +187,21 @@ impl fmt::Display for Explanation {
 }
 
 impl Explanation {
+    /// With every address of a client or a proxy as `show` writes it; what the configuration says stays.
+    #[must_use]
+    pub fn with_addresses(mut self, show: impl Fn(&str) -> String) -> Self {
+        let change = |text: &mut String| *text = show(text);
+        self.client.as_mut().map(change);
+        for hop in &mut self.hops {
+            change(&mut hop.party);
+            if let Origin::Entry { added_by, .. } = &mut hop.origin {
+                change(added_by);
+            }
+        }
+        self.sent.iter_mut().for_each(|(_, value)| change(value));
+        self
+    }
+
     fn fmt_hops(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<[String; 3]> = self.hops.iter().map(Hop::columns).collect();
         let longest = |of: fn(&[String; 3]) -> &String| {

@@ -318,6 +318,36 @@ pub(super) const RUNTIME: Keys = Keys {
     later: &[],
 };
 
+// Of a file of cases.
+
+pub(super) const CASES: Keys = Keys {
+    built: &["cases"],
+    later: &[],
+};
+
+pub(super) const CASE: Keys = Keys {
+    built: &[
+        "name",
+        "listener",
+        "peer",
+        "proxy_protocol",
+        "headers",
+        "expect",
+    ],
+    later: &[],
+};
+
+pub(super) const EXPECT: Keys = Keys {
+    built: &[
+        "client_ip",
+        "client_ip_reason",
+        "client_ip_source",
+        "forged",
+        "sent",
+    ],
+    later: &[],
+};
+
 /// Words of the interface that a `choice` knows and refuses.
 pub(super) mod words {
     pub(crate) const PROTOCOLS_LATER: &[&str] = &["h3"];

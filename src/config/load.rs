@@ -87,7 +87,7 @@ impl Config {
     /// All that is wrong with the file, or why it can't be read.
     pub fn load(path: &Path) -> Result<Loaded, Problems> {
         let name = path.display().to_string();
-        let text = read(path).map_err(|error| error.problem(&name))?;
+        let text = text(path, &name)?;
         let dir = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
         let environment = |name: &str| std::env::var(name).ok();
         Self::parse_on(Some(this_month()), &text, &name, &dir, &environment)
@@ -320,6 +320,11 @@ impl ReadError {
         };
         Problem::error(code, name, format!("can't read {name}: {reason}"))
     }
+}
+
+/// What a file holds that the operator named `name`.
+pub(super) fn text(path: &Path, name: &str) -> Result<String, Problems> {
+    read(path).map_err(|error| error.problem(name).into())
 }
 
 fn read(path: &Path) -> Result<String, ReadError> {

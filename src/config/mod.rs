@@ -7,6 +7,7 @@
 
 mod access_log;
 mod address;
+mod cases;
 mod convert;
 mod file;
 mod keys;
@@ -33,6 +34,7 @@ use crate::client_ip::{EmitPolicy, IpSet, TrustPolicy};
 use crate::route;
 
 pub use access_log::{AccessLog, LogOutput, RecordFormat, RedactIp, RedactQuery};
+pub use cases::{Case, Cases, Expected};
 pub use load::Loaded;
 pub use network::Network;
 pub use problem::{Problem, Problems, Severity, Style, code, counted};

@@ -145,6 +145,7 @@ fn the_source_of_a_proxy_header_stands_beside_the_peer() {
     assert_eq!(record["client_ip"], "198.51.100.7");
     assert_eq!(record["client_ip_source"], "proxy_protocol");
     assert_eq!(record["proxy_protocol"], "198.51.100.7:4711");
+    assert_eq!(record["proxy_protocol_version"], 1);
     assert_eq!(record["peer_ip"], "127.0.0.1");
 }
 

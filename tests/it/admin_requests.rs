@@ -126,6 +126,8 @@ fn the_last_requests_are_shown_newest_first() {
         "/api/v1/requests?last=0",
         "/api/v1/requests?last=1025",
         "/api/v1/requests?first=1",
+        "/api/v1/requests?explain=html",
+        "/api/v1/requests/x/explain?format=html",
     ] {
         assert_eq!(get(&proxy, target).0, 400, "{target}");
     }
@@ -188,6 +190,7 @@ fn any_peer_and_field_can_be_asked_about() {
         "?peer=192.0.2.1&header=no-colon",
         "?peer=192.0.2.1&proxy_protocol=0.0.0.0",
         "?peer=192.0.2.1&typo=x",
+        "?peer=192.0.2.1&format=html",
         "?peer=%zz",
     ] {
         assert_eq!(get(&proxy, &format!("/explain{query}")).0, 400, "{query}");
@@ -211,6 +214,11 @@ fn a_request_that_another_configuration_judged_is_not_explained_by_this_one() {
     assert_eq!(get(&proxy, &target).0, 200);
     proxy.reload(&CONFIG.replace("127.0.0.2", "127.0.0.9"));
     assert_eq!(get(&proxy, &target).0, 410);
+    let last = json(&proxy, "/api/v1/requests?explain=json");
+    assert_eq!(
+        last[0]["unexplained"],
+        "it was judged by a configuration that has been replaced"
+    );
     proxy.reload(CONFIG);
     assert_eq!(get(&proxy, &target).0, 200);
 }

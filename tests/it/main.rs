@@ -26,6 +26,7 @@ mod cut_responses;
 mod descriptors;
 mod errors;
 mod exchange;
+mod explain;
 mod handover;
 mod headers;
 mod http2;

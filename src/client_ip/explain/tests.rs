@@ -358,3 +358,28 @@ fn with_a_connection_every_field_sent_is_shown() {
         ]
     );
 }
+
+#[test]
+fn addresses_may_be_shown_otherwise_and_what_is_configured_stays() {
+    let trust = trusting(&["private"], "X-Forwarded-For");
+    let headers = lines("x-forwarded-for", ["6.6.6.6, 198.51.100.7, 10.0.0.5"]);
+    let peer = peer("10.0.0.1");
+    let policy = EmitPolicy::new(EmitOptions::default(), [&trust]);
+    let explanation = explain(&resolve(&peer, &headers, &trust), &policy, None);
+    let hidden = explanation.with_addresses(|text| "x".repeat(text.len().min(3)));
+    expect(
+        &hidden.to_string(),
+        &[
+            "client address   xxx               first untrusted hop",
+            "found in         X-Forwarded-For, entry 2 of 3",
+            "",
+            "  xxx            peer of the TCP connection      trusted: preset private",
+            "  xxx            entry 3, added by xxx           trusted: preset private",
+            "  xxx            entry 2, added by xxx           not trusted -> this is the client",
+            "  xxx            entry 1, claimed by the client  ignored: nobody trusted vouches for it",
+            "",
+            "sent upstream    X-Forwarded-For: xxx",
+            "                 X-Real-IP: xxx",
+        ],
+    );
+}

@@ -83,8 +83,29 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// What is said.
+    pub(super) fn line(self) -> &'static str {
+        self.parts().1
+    }
+
     pub(super) fn response(self) -> Response<Body> {
-        let (status, line) = match self {
+        let (status, line) = self.parts();
+        let mut response = line_of(status, line);
+        let field = match self {
+            Self::Token => Some((WWW_AUTHENTICATE, "Bearer realm=\"headwater\"")),
+            Self::Method(allowed) => Some((ALLOW, allowed)),
+            _ => None,
+        };
+        if let Some((name, value)) = field {
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    fn parts(self) -> (StatusCode, &'static str) {
+        match self {
             Self::Host => (
                 StatusCode::MISDIRECTED_REQUEST,
                 "ask by address or as localhost: this isn't a name of the admin interface",
@@ -124,19 +145,7 @@ impl Refusal {
             ),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
             Self::Unfinished => (StatusCode::BAD_REQUEST, "the body didn't come"),
-        };
-        let mut response = line_of(status, line);
-        let field = match self {
-            Self::Token => Some((WWW_AUTHENTICATE, "Bearer realm=\"headwater\"")),
-            Self::Method(allowed) => Some((ALLOW, allowed)),
-            _ => None,
-        };
-        if let Some((name, value)) = field {
-            response
-                .headers_mut()
-                .insert(name, HeaderValue::from_static(value));
         }
-        response
     }
 }
 
@@ -156,7 +165,8 @@ pub(super) fn of(content_type: &'static str, text: impl Into<Bytes>) -> Response
     response
 }
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
 
 /// Has browsers keep what they get to themselves, and to this origin.
 pub(super) fn guard(response: &mut Response<Body>) {

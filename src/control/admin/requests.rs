@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::Response;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::client_ip::explain::{Hop, Verdict, explain, hops};
-use crate::client_ip::{Addr, Peer, ProxySource, Resolution, SocketPeer, resolve};
+use crate::client_ip::explain::{Explanation, Hop, Verdict, explain, hops};
+use crate::client_ip::{Resolution, SocketPeer, resolve};
 use crate::config::{Listener, RedactIp};
-use crate::control::explanation::as_json;
+use crate::control::explanation::{Form, ParseError, Question, as_json, page};
 use crate::proxy::snapshot::Snapshot;
 use crate::telemetry::access_log;
 use crate::telemetry::origins::{self, network_of};
@@ -52,8 +52,12 @@ pub(super) struct Request {
     /// `None` while it lasts; 499: the client left before its answer.
     status: Option<u16>,
     duration_ms: Option<f64>,
+    /// An object or a text, where it was asked for and can be had.
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Value>,
+    /// Why it can't.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unexplained: Option<&'static str>,
 }
 
 /// One that may speak for others.
@@ -123,26 +127,44 @@ impl Request {
             status: end.as_ref().map(|end| end.status),
             duration_ms: end.map(|end| (end.duration.as_secs_f64() * 1e6).round() / 1e3),
             explanation: None,
+            unexplained: None,
+        }
+    }
+
+    /// With its explanation, where that can be had.
+    fn explained(seen: Seen, snapshot: &Snapshot, form: Form) -> Self {
+        let explanation = explained(&seen, snapshot);
+        let request = Self::of(seen, snapshot);
+        match explanation {
+            Ok(explanation) => Self {
+                explanation: Some(match form {
+                    Form::Json => as_json(&explanation),
+                    Form::Text => page(&explanation, form).into(),
+                }),
+                ..request
+            },
+            Err(refusal) => Self {
+                unexplained: Some(refusal.line()),
+                ..request
+            },
         }
     }
 
     /// A request that is told of once: what claimed to be somebody else's is explained, for soon it may be gone.
     pub(super) fn told_once(seen: Seen, snapshot: &Snapshot) -> Self {
-        let is_forged = seen.verdict == origins::Verdict::Forged;
-        let explanation = is_forged.then(|| explained(&seen, snapshot).ok()).flatten();
-        Self {
-            explanation,
-            ..Self::of(seen, snapshot)
+        if seen.verdict == origins::Verdict::Forged {
+            Self::explained(seen, snapshot, Form::Json)
+        } else {
+            Self::of(seen, snapshot)
         }
     }
 }
 
-/// Why it had the client it had.
-fn explained(seen: &Seen, snapshot: &Snapshot) -> Result<Value, Refusal> {
-    let resolution = judged(seen, snapshot)?;
-    let mut json = as_json(&explain(&resolution, &snapshot.emit, None));
-    redact_addresses(&mut json, redact(snapshot));
-    Ok(json)
+/// Why it had the client it had; addresses as the access log shows them.
+fn explained(seen: &Seen, snapshot: &Snapshot) -> Result<Explanation, Refusal> {
+    let explanation = explain(&judged(seen, snapshot)?, &snapshot.emit, None);
+    let redact = redact(snapshot);
+    Ok(explanation.with_addresses(|text| access_log::redacted(text, redact)))
 }
 
 pub(super) fn redact(snapshot: &Snapshot) -> RedactIp {
@@ -160,13 +182,20 @@ impl Shared {
                 .filter(|most| (1..=MOST).contains(most))
                 .ok_or(Refusal::Query("`last` is a number from 1 to 1024"))?,
         };
+        let form = match query.one("explain")? {
+            None => None,
+            Some("json") => Some(Form::Json),
+            Some("text") => Some(Form::Text),
+            Some(_) => return Err(Refusal::Query("`explain` is `json` or `text`")),
+        };
         let snapshot = self.publisher.current();
         let mut seen = self.seen(most).await;
         seen.truncate(most);
-        Ok(seen
-            .into_iter()
-            .map(|seen| Request::of(seen, &snapshot))
-            .collect())
+        let request = |seen| match form {
+            None => Request::of(seen, &snapshot),
+            Some(form) => Request::explained(seen, &snapshot, form),
+        };
+        Ok(seen.into_iter().map(request).collect())
     }
 
     /// At most so many of each worker, the newest first.
@@ -178,7 +207,7 @@ impl Shared {
     }
 
     /// Why one of the last requests had the client it had.
-    pub(super) async fn explain_request(&self, id: &str) -> Result<Value, Refusal> {
+    pub(super) async fn explain_request(&self, id: &str) -> Result<Explanation, Refusal> {
         let answers = self
             .workers
             .requests(|_| Wanted::Named(id.to_owned()))
@@ -189,36 +218,32 @@ impl Shared {
     }
 
     /// Who the client of a request would be.
-    pub(super) fn explain_query(&self, query: &Query) -> Result<Value, Refusal> {
+    pub(super) fn explain_query(&self, query: &Query) -> Result<Explanation, Refusal> {
         let peer = query.one("peer")?.ok_or(Refusal::Query(
             "`peer` is missing: the address of who connects, or `unix`",
         ))?;
-        let socket = match peer {
-            "unix" => SocketPeer::Unix,
-            text => {
-                let (ip, port) = address(text).ok_or(Refusal::Query(
-                    "`peer` is an address, with or without a port, or `unix`",
-                ))?;
-                SocketPeer::Ip(Addr::from_socket((ip, port).into()), port)
-            }
-        };
-        let proxied = match query.one("proxy_protocol")? {
-            None => None,
-            Some(text) => Some(proxy_source(text).ok_or(Refusal::Query(
-                "`proxy_protocol` is an address that somebody can have",
-            ))?),
-        };
-        let mut fields = HeaderMap::new();
-        for text in query.all("header") {
-            let (name, value) =
-                field(text).ok_or(Refusal::Query("`header` is a field: NAME: VALUE"))?;
-            fields.append(name, value);
+        let mut question = Question::by(peer)?;
+        if let Some(source) = query.one("proxy_protocol")? {
+            question = question.behind_proxy_header(source)?;
+        }
+        for field in query.all("header") {
+            question = question.with(field)?;
         }
         let snapshot = self.publisher.current();
         let listener = listener(&snapshot, query.one("listener")?).ok_or(Refusal::NoListener)?;
-        let peer = Peer { socket, proxied };
-        let resolution = resolve(&peer, &fields, &listener.trust);
-        Ok(as_json(&explain(&resolution, &snapshot.emit, None)))
+        Ok(question.answer(&listener.trust, &snapshot.emit))
+    }
+}
+
+impl From<ParseError> for Refusal {
+    fn from(error: ParseError) -> Self {
+        Self::Query(match error {
+            ParseError::Peer(_) => "`peer` is an address, with or without a port, or `unix`",
+            ParseError::ProxySource(_) | ParseError::NobodysSource(_) => {
+                "`proxy_protocol` is an address that somebody can have"
+            }
+            ParseError::Field(_) => "`header` is a field: NAME: VALUE",
+        })
     }
 }
 
@@ -244,77 +269,27 @@ fn listener<'a>(snapshot: &'a Snapshot, name: Option<&str>) -> Option<&'a Listen
     listeners.find(|listener| name.is_none_or(|name| listener.name == name))
 }
 
-fn address(text: &str) -> Option<(IpAddr, u16)> {
-    let with_port = text.parse::<std::net::SocketAddr>().ok();
-    let with_port = with_port.map(|address| (address.ip(), address.port()));
-    with_port.or_else(|| Some((text.parse().ok()?, 0)))
-}
-
-fn proxy_source(text: &str) -> Option<ProxySource> {
-    let (ip, port) = address(text)?;
-    Some(ProxySource {
-        addr: Addr::new(ip)?,
-        port,
-        version: 2,
-    })
-}
-
-fn field(text: &str) -> Option<(HeaderName, HeaderValue)> {
-    let (name, value) = text.split_once(':')?;
-    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-    let value = HeaderValue::from_str(value.trim_matches([' ', '\t'])).ok()?;
-    Some((name, value))
-}
-
-/// Wherever an explanation has the address of a client or a proxy; what the configuration says stays.
-fn redact_addresses(explanation: &mut Value, how: RedactIp) {
-    let redact = |value: &mut Value| {
-        if let Value::String(text) = value {
-            *text = access_log::redacted(text, how);
-        }
-    };
-    explanation.get_mut("client_ip").map(redact);
-    let hops = explanation.get_mut("hops").and_then(Value::as_array_mut);
-    for hop in hops.into_iter().flatten() {
-        hop.get_mut("party").map(redact);
-        hop.get_mut("origin").map(redact);
+/// How an explanation is asked for.
+pub(super) fn form(query: &Query) -> Result<Form, Refusal> {
+    match query.one("format")? {
+        None | Some("json") => Ok(Form::Json),
+        Some("text") => Ok(Form::Text),
+        Some(_) => Err(Refusal::Query("`format` is `json` or `text`")),
     }
-    let sent = explanation.get_mut("sent").and_then(Value::as_object_mut);
-    sent.into_iter().flat_map(Map::values_mut).for_each(redact);
+}
+
+/// An explanation as the command line prints it.
+pub(super) fn page_of(explanation: &Explanation, form: Form) -> Response<Body> {
+    let content_type = match form {
+        Form::Json => answer::JSON,
+        Form::Text => answer::TEXT,
+    };
+    answer::of(content_type, page(explanation, form))
 }
 
 /// As the command line prints it.
 pub(super) fn json_of(value: &impl Serialize) -> Response<Body> {
     let text = serde_json::to_string_pretty(value);
     // Maps with keys of text always have a form.
-    answer::of(
-        "application/json",
-        format!("{}\n", text.unwrap_or_default()),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_redacted_wherever_they_were_said() {
-        let mut json = serde_json::json!({
-            "client_ip": "203.0.113.7",
-            "hops": [{ "party": "203.0.113.7", "origin": "entry 1, added by 10.0.0.5", "verdict": "trusted: 10.0.0.0/8" }],
-            "sent": { "X-Forwarded-For": "203.0.113.7, 10.0.0.5" },
-            "unlisted": 0,
-        });
-        let before = json.clone();
-        redact_addresses(&mut json, RedactIp::None);
-        assert_eq!(json, before);
-        redact_addresses(&mut json, RedactIp::Truncate);
-        let expected = serde_json::json!({
-            "client_ip": "203.0.113.0",
-            "hops": [{ "party": "203.0.113.0", "origin": "entry 1, added by 10.0.0.0", "verdict": "trusted: 10.0.0.0/8" }],
-            "sent": { "X-Forwarded-For": "203.0.113.0, 10.0.0.0" },
-            "unlisted": 0,
-        });
-        assert_eq!(json, expected);
-    }
+    answer::of(answer::JSON, format!("{}\n", text.unwrap_or_default()))
 }

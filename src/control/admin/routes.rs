@@ -12,7 +12,7 @@ use super::answer::{Body, Refusal, line_of, of};
 use super::changes::Change;
 use super::page::File;
 use super::query::{Query, decoded};
-use super::requests::json_of;
+use super::requests::{form, json_of, page_of};
 use super::{Readiness, Settings, Shared, events};
 
 /// What a path leads to.
@@ -146,8 +146,8 @@ impl Shared {
             Target::Page(file) => of(file.content_type, file.text),
             Target::Explain => {
                 let query = query()?;
-                query.knows(&["peer", "header", "proxy_protocol", "listener"])?;
-                json_of(&self.explain_query(&query)?)
+                query.knows(&["peer", "header", "proxy_protocol", "listener", "format"])?;
+                page_of(&self.explain_query(&query)?, form(&query)?)
             }
             Target::Api(api) => self.serve_api(api, &query()?).await?,
         })
@@ -159,7 +159,8 @@ impl Shared {
         query: &Query,
     ) -> Result<Response<Body>, Refusal> {
         query.knows(match api {
-            Api::Requests => &["last"],
+            Api::Requests => &["last", "explain"],
+            Api::ExplainRequest(_) => &["format"],
             _ => &[],
         })?;
         match api {
@@ -167,7 +168,12 @@ impl Shared {
                 .last_requests(query)
                 .await
                 .map(|requests| json_of(&requests)),
-            Api::ExplainRequest(id) => self.explain_request(id).await.map(|why| json_of(&why)),
+            Api::ExplainRequest(id) => {
+                let form = form(query)?;
+                self.explain_request(id)
+                    .await
+                    .map(|why| page_of(&why, form))
+            }
             Api::Events => events::subscribe(self),
             Api::Listeners => Ok(json_of(&self.listeners())),
             Api::Upstreams => Ok(json_of(&self.upstreams())),

@@ -158,6 +158,7 @@ impl Line<'_> {
             self.raw(b",\"proxy_protocol\":\"");
             self.socket(SocketAddr::new(source.addr.ip(), source.port));
             self.quote();
+            self.json_number(b",\"proxy_protocol_version\":", source.version.into());
         }
     }
 
