@@ -5,6 +5,7 @@
 mod ask;
 mod check;
 mod console;
+mod error;
 mod explain;
 mod healthcheck;
 mod port_owner;
@@ -40,6 +41,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Reload(options) => reload::reload(&cli.global, &options),
         Command::Healthcheck(options) => healthcheck::healthcheck(&cli.global, &options),
         Command::Presets(options) => presets::presets(&options),
+        Command::Error(options) => error::error(&options),
     };
     ExitCode::from(exit as u8)
 }
@@ -127,6 +129,8 @@ enum Command {
     Healthcheck(healthcheck::Healthcheck),
     /// Show the built-in lists of address ranges
     Presets(presets::Presets),
+    /// Explain the code of an error or a warning: what it means, an example, what to do
+    Error(error::Explained),
 }
 
 /// For bug reports; the commit and the compiler are known when the build was told.

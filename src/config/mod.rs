@@ -15,6 +15,7 @@ mod load;
 mod network;
 mod problem;
 mod reader;
+mod remedies;
 mod scalar;
 mod source;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use cases::{Case, Cases, Expected};
 pub use load::Loaded;
 pub use network::Network;
 pub use problem::{Problem, Problems, Severity, Style, code, counted};
+pub use remedies::{REMEDIES, Remedy, remedy};
 pub use source::Source;
 
 /// Everything a process needs to know, with every default filled in.

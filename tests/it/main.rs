@@ -24,6 +24,7 @@ mod client_certificates;
 mod client_ip;
 mod cut_responses;
 mod descriptors;
+mod error_codes;
 mod errors;
 mod exchange;
 mod explain;
