@@ -41,11 +41,7 @@ pub(super) fn check(global: &Global, options: &Check) -> Exit {
     let outcome = Config::load(&path).and_then(|loaded| {
         match reload::prepare(loaded, SelfSigned::Assume, None) {
             Ok(prepared) => Ok(prepared.loaded),
-            Err(unfit) => {
-                let mut problems = unfit.problems;
-                problems.extend(unfit.loaded.warnings);
-                Err(problems)
-            }
+            Err(unfit) => Err(unfit.all()),
         }
     });
     match options.format {

@@ -195,8 +195,12 @@ impl Rules {
         let path = path.ok_or_else(|| {
             Refused::Usage("no configuration here: name it by --config, or use --trust".to_owned())
         })?;
-        let loaded = Config::load(&path)
-            .map_err(|problems| Refused::Config(path.display().to_string(), problems))?;
+        let read = Config::load(&path).and_then(|mut loaded| {
+            loaded.read_lists()?;
+            Ok(loaded)
+        });
+        let loaded =
+            read.map_err(|problems| Refused::Config(path.display().to_string(), problems))?;
         let Config {
             listeners, emit, ..
         } = loaded.config;

@@ -31,9 +31,6 @@ pub(super) fn start(global: &Global, title: &str, origin: Origin, started: Insta
             return exit_for(&problems);
         }
     };
-    if !loaded.warnings.is_empty() {
-        show(global, loaded.source.name(), &loaded.warnings);
-    }
     if let Some(problem) = reload::log_problem(&loaded) {
         show(global, loaded.source.name(), &problem.into());
         return Exit::Config;
@@ -46,10 +43,16 @@ pub(super) fn start(global: &Global, title: &str, origin: Origin, started: Insta
     let prepared = match reload::prepare(loaded, SelfSigned::Make, None) {
         Ok(prepared) => prepared,
         Err(unfit) => {
-            show(global, unfit.loaded.source.name(), &unfit.problems);
-            return exit_for(&unfit.problems);
+            let file = unfit.loaded.source.name().to_owned();
+            let problems = unfit.all();
+            show(global, &file, &problems);
+            return exit_for(&problems);
         }
     };
+    let warnings = &prepared.loaded.warnings;
+    if !warnings.is_empty() {
+        show(global, prepared.loaded.source.name(), warnings);
+    }
     let ready = |loaded: &Loaded, listened: &Listened| {
         if global.quiet {
             return;

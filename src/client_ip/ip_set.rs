@@ -67,8 +67,18 @@ impl IpSet {
         overlap(&self.v4, &other.v4) || overlap(&self.v6, &other.v6)
     }
 
+    /// What is in either.
+    #[must_use]
+    fn union(&self, other: &Self) -> Self {
+        let (v4, v6) = ([&*self.v4, &*other.v4], [&*self.v6, &*other.v6]);
+        Self {
+            v4: merge(v4.concat(), |end| end.checked_add(1)),
+            v6: merge(v6.concat(), |end| end.checked_add(1)),
+        }
+    }
+
     /// Whether every public unicast address of IPv4 or of IPv6 is in it.
-    fn is_world(&self) -> bool {
+    pub fn is_world(&self) -> bool {
         let (first, last) = (Ipv4Addr::new(1, 0, 0, 0), Ipv4Addr::new(223, 255, 255, 255));
         covers(&self.v4, first.to_bits(), last.to_bits())
             || covers(&self.v6, GLOBAL_UNICAST.0, GLOBAL_UNICAST.1)
@@ -113,6 +123,13 @@ impl PeerSet {
             unix,
             entries: parsed,
         })
+    }
+
+    /// Adds the entries of another list behind its own.
+    pub fn join(&mut self, other: &Self) {
+        self.addresses = self.addresses.union(&other.addresses);
+        self.unix |= other.unix;
+        self.entries.extend_from_slice(&other.entries);
     }
 
     /// Whether this socket peer is in the list; a Unix socket is only by the entry `unix`.

@@ -190,6 +190,15 @@ impl TrustPolicy {
         }
     }
 
+    /// More who may speak by the first rule. Where there is none, nobody may.
+    pub fn join(&mut self, more: &PeerSet) {
+        if let Trusted::Rules { rules, .. } = &mut self.trusted
+            && let Some(first) = rules.first_mut()
+        {
+            first.from.join(more);
+        }
+    }
+
     /// The fields that somebody may speak through, in the order of the rules.
     pub fn fields(&self) -> impl Iterator<Item = &ForwardingField> {
         let (rules, counted) = match &self.trusted {

@@ -25,7 +25,8 @@ use super::problem::code;
 use super::reader::{At, Choice, Reader, Section, shown};
 use super::value::{Place, Value};
 use super::{
-    Access, Config, Limits, Log, LogFormat, PeerAccess, Reload, Shutdown, UnderscoreHeaders,
+    Access, Config, Limits, Log, LogFormat, NamedFile, PeerAccess, Reload, Shutdown,
+    UnderscoreHeaders,
 };
 use crate::client_ip::{IpSet, PeerSet};
 
@@ -46,7 +47,7 @@ pub(super) fn config(
         &keys::ROOT,
     )?;
     reader.number_or(&root, "version", 1..=1, 1);
-    let client_ip = client_ip::of_file(reader, &root, environment);
+    let client_ip = client_ip::of_file(reader, &root, dir, environment);
     let listeners = listeners::listeners(reader, &root, dir, &client_ip);
     let request_id = request_id::request_id(reader, &root, &listeners);
     let emit = forwarded::emit_policy(reader, &root, &listeners, request_id.as_ref());
@@ -295,6 +296,23 @@ fn file(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, dir: &Path) -
     let path = dir.join(text);
     reader.record_text(&at.place, path.display());
     Some(path)
+}
+
+/// As [`file`], for each of a list.
+fn files(reader: &mut Reader<'_>, section: &Section<'_>, key: &str, dir: &Path) -> Vec<NamedFile> {
+    let texts = reader.texts(section, key).into_iter();
+    let files: Vec<_> = texts
+        .map(|(at, text)| NamedFile {
+            field: at.place.to_string(),
+            path: dir.join(text),
+        })
+        .collect();
+    if section.has(key) {
+        let paths = files.iter().map(|file| file.path.display().to_string());
+        let list = Value::List(paths.map(Value::text).collect());
+        reader.record(&section.place_of(key), list);
+    }
+    files
 }
 
 /// A name that can stand in key paths, logs and metrics.

@@ -101,13 +101,14 @@ pub(super) const CLIENT_IP: Keys = Keys {
         "trust",
         "trusted_proxies",
         "header",
+        "trusted_proxies_files",
         "trusted_hops",
         "recursive",
         "max_hops",
         "on_malformed",
         "cluster",
     ],
-    later: &["trusted_proxies_files", "explain_header"],
+    later: &["explain_header"],
 };
 
 pub(super) const CLUSTER: Keys = Keys {

@@ -292,7 +292,7 @@ fn endpoint_of(url: &str) -> Option<String> {
 
 /// Why a file's text couldn't be had.
 #[derive(Debug, thiserror::Error)]
-enum ReadError {
+pub(super) enum ReadError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("larger than {} KiB", MAX_BYTES / 1024)]
@@ -327,7 +327,8 @@ pub(super) fn text(path: &Path, name: &str) -> Result<String, Problems> {
     read(path).map_err(|error| error.problem(name).into())
 }
 
-fn read(path: &Path) -> Result<String, ReadError> {
+/// What a file holds.
+pub(super) fn read(path: &Path) -> Result<String, ReadError> {
     let mut bytes = Vec::new();
     File::open(path)?
         .take(MAX_BYTES + 1)

@@ -11,6 +11,7 @@ mod cases;
 mod convert;
 mod file;
 mod keys;
+mod lists;
 mod load;
 mod network;
 mod problem;
@@ -36,6 +37,7 @@ use crate::route;
 
 pub use access_log::{AccessLog, LogOutput, RecordFormat, RedactIp, RedactQuery};
 pub use cases::{Case, Cases, Expected};
+pub use lists::NamedFile;
 pub use load::Loaded;
 pub use network::Network;
 pub use problem::{Problem, Problems, Severity, Style, code, counted};
@@ -84,6 +86,12 @@ impl Config {
     pub fn files(&self) -> Vec<(String, &Path)> {
         let mut files = Vec::new();
         for listener in &self.listeners {
+            for NamedFile { field, path } in &listener.trust_files {
+                // Listeners without a `client_ip` of their own have the same.
+                if !files.iter().any(|(known, _)| known == field) {
+                    files.push((field.clone(), path.as_path()));
+                }
+            }
             let Some(tls) = &listener.tls else { continue };
             let field = format!("listeners.{}.tls", listener.name);
             for (index, certificate) in tls.certificates.iter().enumerate() {
@@ -197,7 +205,11 @@ pub struct Listener {
     /// Which socket peers may connect at all.
     pub peers: PeerAccess,
     /// How the client address is found here: the global block with this listener's override.
+    ///
+    /// Without what stands in `trust_files`, until [`Loaded::read_lists`].
     pub trust: TrustPolicy,
+    /// More ranges, for the first rule of `trust`.
+    pub trust_files: Vec<NamedFile>,
     /// The port the outside knows this listener by, when it isn't the local one.
     pub public_port: Option<NonZeroU16>,
     /// Answer every request with a redirect to HTTPS (ACME http-01 paths excepted).

@@ -42,6 +42,7 @@ fn block(block: &Value) -> String {
             block.text_at("header")
         );
     }
+    let files = block.get("trusted_proxies_files").map(Value::texts);
     let rules: Vec<_> = match block.get("trust") {
         Some(Value::List(rules)) => rules
             .iter()
@@ -49,9 +50,15 @@ fn block(block: &Value) -> String {
             .collect(),
         _ => vec![(block.get("trusted_proxies"), block.text_at("header"))],
     };
-    let rules: Vec<_> = rules
+    let mut rules: Vec<_> = rules
         .into_iter()
         .map(|(from, header)| (from.map(Value::texts).unwrap_or_default(), header))
+        .collect();
+    if let Some((first, _)) = rules.first_mut() {
+        first.extend(files.unwrap_or_default());
+    }
+    let rules: Vec<_> = rules
+        .into_iter()
         .filter(|(from, _)| !from.is_empty())
         .map(|(from, header)| format!("{} through {header}", from.join(", ")))
         .collect();
@@ -97,6 +104,14 @@ mod tests {
             (
                 "{ trusted_proxies: [private, 203.0.113.0/24] }",
                 "may set the client address: private, 203.0.113.0/24 through X-Forwarded-For",
+            ),
+            (
+                "{ trusted_proxies: [private], trusted_proxies_files: [cdn.txt] }",
+                "may set the client address: private, cdn.txt through X-Forwarded-For",
+            ),
+            (
+                "{ trusted_proxies_files: cdn.txt, header: Forwarded }",
+                "may set the client address: cdn.txt through Forwarded",
             ),
             (
                 "{ trust: [{ from: private }, { from: [cloudflare], header: CF-Connecting-IP }] }",

@@ -92,6 +92,15 @@ pub struct Unfit {
     pub problems: Problems,
 }
 
+impl Unfit {
+    /// With the warnings.
+    pub fn all(self) -> Problems {
+        let mut problems = self.problems;
+        problems.extend(self.loaded.warnings);
+        problems
+    }
+}
+
 /// What each named file held, by the path of its key.
 type Digests = Vec<(String, PathBuf, Digest)>;
 
@@ -101,7 +110,7 @@ type Digests = Vec<(String, PathBuf, Digest)>;
 /// # Errors
 /// Everything that is wrong with them, each at the key that names it.
 pub fn prepare(
-    loaded: Loaded,
+    mut loaded: Loaded,
     self_signed: SelfSigned,
     before: Option<&Prepared>,
 ) -> Result<Prepared, Box<Unfit>> {
@@ -109,6 +118,7 @@ pub fn prepare(
     problems.extend(log_problem(&loaded));
     problems.extend(access_log_problem(&loaded));
     let mut digests = digests(&loaded.config);
+    problems.extend(loaded.read_lists().err().into_iter().flatten());
     let mut loaded_tls = Vec::with_capacity(loaded.config.listeners.len());
     for listener in &loaded.config.listeners {
         let before = before.and_then(|before| before.tls_of(listener, &digests));

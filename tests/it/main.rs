@@ -52,6 +52,7 @@ mod tls;
 mod tls_endings;
 mod tls_handshakes;
 mod tls_sessions;
+mod trusted_files;
 mod unix;
 mod upgrade;
 mod upstream_h2;

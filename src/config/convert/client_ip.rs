@@ -1,15 +1,16 @@
 //! `client_ip`: of the file, and of a listener that has its own.
 
 use std::num::{NonZeroU8, NonZeroU16};
+use std::path::Path;
 
-use super::super::Network;
 use super::super::keys;
 use super::super::problem::code;
 use super::super::reader::{At, Choice, Reader, Section, shown};
 use super::super::value::{Place, Value};
-use super::{peer_set, trust_lint};
+use super::super::{NamedFile, Network};
+use super::{files, peer_set, trust_lint};
 use crate::client_ip::ip_set::{self, ParseCause};
-use crate::client_ip::{Depth, ForwardingField, OnMalformed, TrustPolicy, TrustRule};
+use crate::client_ip::{Depth, ForwardingField, OnMalformed, PeerSet, TrustPolicy, TrustRule};
 
 /// Where the client address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,7 @@ pub(super) enum Source {
 pub(super) struct ClientIp {
     pub(super) source: Source,
     pub(super) policy: TrustPolicy,
+    pub(super) files: Vec<NamedFile>,
 }
 
 const SOURCES: [(&str, Source); 3] = [
@@ -38,18 +40,20 @@ const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 pub(super) fn of_file(
     reader: &mut Reader<'_>,
     root: &Section<'_>,
+    dir: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> (ClientIp, Network) {
     let section = reader.subsection(root, "client_ip", &keys::CLIENT_IP);
     let mut network = network(reader, &section);
     network.extend_from(environment);
-    (client_ip(reader, &section, &network), network)
+    (client_ip(reader, &section, dir, &network), network)
 }
 
 /// Reads the block of a listener, which takes the place of the file's.
 pub(super) fn of_listener(
     reader: &mut Reader<'_>,
     listener: &Section<'_>,
+    dir: &Path,
     network: &Network,
 ) -> ClientIp {
     let section = reader.subsection(listener, "client_ip", &keys::CLIENT_IP);
@@ -58,7 +62,7 @@ pub(super) fn of_listener(
         "cluster",
         "here: it belongs to the file's own `client_ip`",
     );
-    client_ip(reader, &section, network)
+    client_ip(reader, &section, dir, network)
 }
 
 /// `cluster`: the addresses of nodes and pods.
@@ -86,10 +90,19 @@ fn network(reader: &mut Reader<'_>, client_ip: &Section<'_>) -> Network {
     }
 }
 
-fn client_ip(reader: &mut Reader<'_>, section: &Section<'_>, network: &Network) -> ClientIp {
+fn client_ip(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    dir: &Path,
+    network: &Network,
+) -> ClientIp {
     let source = reader.choice(section, "source", &Choice::of(&SOURCES), Source::Header);
+    let mut files = Vec::new();
     let policy = match source {
-        Source::Header => header_policy(reader, section, network),
+        Source::Header => {
+            files = trust_files(reader, section, dir);
+            header_policy(reader, section, network)
+        }
         Source::ProxyProtocol | Source::Peer => {
             let word = SOURCES
                 .iter()
@@ -106,7 +119,24 @@ fn client_ip(reader: &mut Reader<'_>, section: &Section<'_>, network: &Network) 
             }
         }
     };
-    ClientIp { source, policy }
+    ClientIp {
+        source,
+        policy,
+        files,
+    }
+}
+
+/// Files of more ranges for the first rule, which has to be there.
+fn trust_files(reader: &mut Reader<'_>, section: &Section<'_>, dir: &Path) -> Vec<NamedFile> {
+    const KEY: &str = "trusted_proxies_files";
+    if section.has("trusted_hops") {
+        reader.meaningless(section, KEY, "beside `trusted_hops`");
+        return Vec::new();
+    }
+    if section.has(KEY) && section.has("trust") {
+        reader.require_entry(section, "trust", "the files' ranges join the first rule");
+    }
+    files(reader, section, KEY, dir)
 }
 
 fn header_policy(reader: &mut Reader<'_>, section: &Section<'_>, network: &Network) -> TrustPolicy {
@@ -169,7 +199,9 @@ fn rules_policy(reader: &mut Reader<'_>, section: &Section<'_>, network: &Networ
         }
         let field = field_at(reader, section);
         trust_lint::rule(reader, section, "trusted_proxies", &field, network);
+        let has_files = !section.items("trusted_proxies_files").is_empty();
         proxies
+            .or_else(|| has_files.then(PeerSet::default))
             .map(|from| TrustRule { from, field })
             .into_iter()
             .collect()

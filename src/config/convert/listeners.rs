@@ -40,7 +40,7 @@ pub(super) fn listeners(
         };
         let own = section
             .has("client_ip")
-            .then(|| client_ip::of_listener(reader, &section, network));
+            .then(|| client_ip::of_listener(reader, &section, dir, network));
         let client_ip = own.as_ref().unwrap_or(global);
         listeners.extend(listener(reader, name, &section, client_ip, dir, &mut bound));
     }
@@ -72,6 +72,7 @@ fn listener(
         proxy_protocol,
         peers,
         trust: client_ip.policy.clone(),
+        trust_files: client_ip.files.clone(),
         public_port: public_port(reader, section),
         redirect_to_https: redirect_to_https(reader, section),
         reuse_port: reader.flag(section, "reuse_port", false),

@@ -35,8 +35,8 @@ error[E010]: unknown key `trusted_proxys` in `client_ip`
 18 |   trusted_proxys: [private]
    |   ^^^^^^^^^^^^^^ did you mean `trusted_proxies`?
    |
-   = help: keys here: source, trust, trusted_proxies, header, trusted_hops, recursive, max_hops, on_malformed,
-           cluster
+   = help: keys here: source, trust, trusted_proxies, header, trusted_proxies_files, trusted_hops, recursive,
+           max_hops, on_malformed, cluster
 
 ");
 }

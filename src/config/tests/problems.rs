@@ -716,6 +716,32 @@ fn presets_grow_old() {
 }
 
 #[test]
+fn files_of_ranges_are_checked() {
+    check(
+        &[
+            ("client_ip: { trusted_proxies_files: [a.txt] }", &[]),
+            (
+                "client_ip: { trusted_proxies_files: [1] }",
+                &[("E014", 1, 38)],
+            ),
+            (
+                "client_ip: { trusted_hops: 1, trusted_proxies_files: [a.txt] }",
+                &[("E030", 1, 31)],
+            ),
+            (
+                "client_ip: { source: peer, trusted_proxies_files: [a.txt] }",
+                &[("E030", 1, 28)],
+            ),
+            (
+                "client_ip: { trust: [], trusted_proxies_files: [a.txt] }",
+                &[("E033", 1, 21)],
+            ),
+        ],
+        &format!("{LISTENERS}{UPSTREAMS}{ROUTES}"),
+    );
+}
+
+#[test]
 fn forwarded_is_checked() {
     check(
         &[

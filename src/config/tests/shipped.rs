@@ -377,7 +377,7 @@ fn every_file_of_the_full_example_is_listed() {
     let files = loaded.config.files();
     let mut named = 0;
     for text in loaded.effective().split_whitespace() {
-        if [".crt", ".key", ".pem", ".token"]
+        if [".crt", ".key", ".pem", ".token", ".txt"]
             .iter()
             .any(|end| text.ends_with(end))
         {
