@@ -187,6 +187,23 @@ impl fmt::Display for Explanation {
 }
 
 impl Explanation {
+    /// On one line of visible ASCII and spaces, at most 1024 characters: the client, and what came of each party.
+    pub fn line(&self) -> String {
+        let client = self.client.as_deref().unwrap_or("unknown");
+        let (reason, source) = (self.reason.as_str(), &self.source);
+        let mut line = format!("{client} ({reason}, {source})");
+        for hop in &self.hops {
+            let [party, origin, verdict] = hop.columns();
+            let next = format!("; {party}: {origin}, {verdict}");
+            if line.len() + next.len() + ELLIPSIS.len() > MAX_LINE {
+                line.push_str(ELLIPSIS);
+                break;
+            }
+            line.push_str(&next);
+        }
+        line
+    }
+
     /// With every address of a client or a proxy as `show` writes it; what the configuration says stays.
     #[must_use]
     pub fn with_addresses(mut self, show: impl Fn(&str) -> String) -> Self {
@@ -536,6 +553,7 @@ impl FieldSink for Fields {
 /// Entries listed beyond those that were believed.
 const MAX_IGNORED: usize = 16;
 const MAX_TEXT: usize = 64;
+const MAX_LINE: usize = 1024;
 const ELLIPSIS: &str = "...";
 const LONGEST_IPV4: usize = 15;
 

@@ -106,9 +106,10 @@ pub(super) const CLIENT_IP: Keys = Keys {
         "recursive",
         "max_hops",
         "on_malformed",
+        "explain_header",
         "cluster",
     ],
-    later: &["explain_header"],
+    later: &[],
 };
 
 pub(super) const CLUSTER: Keys = Keys {

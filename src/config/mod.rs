@@ -210,6 +210,8 @@ pub struct Listener {
     pub trust: TrustPolicy,
     /// More ranges, for the first rule of `trust`.
     pub trust_files: Vec<NamedFile>,
+    /// The field that tells trusted peers why their client is who it is; `None`: they aren't told.
+    pub explain_header: Option<HeaderName>,
     /// The port the outside knows this listener by, when it isn't the local one.
     pub public_port: Option<NonZeroU16>,
     /// Answer every request with a redirect to HTTPS (ACME http-01 paths excepted).

@@ -173,7 +173,11 @@ impl Proxy {
         let mut id = self.request_ids.next(&view.snapshot.config);
         let record = record::begin(&view, connection, parts, body.as_deref_mut(), &id);
         let measured = Measured::begin(&view.counts, connection.listener_index(&view.snapshot));
-        let mut told = Told { record, measured };
+        let mut told = Told {
+            record,
+            measured,
+            explanation: None,
+        };
         let received = Received {
             connection,
             view: &view,
@@ -197,6 +201,7 @@ impl Proxy {
         if let Some((name, value)) = id.field(&view.snapshot.config) {
             response.headers_mut().insert(name, value.clone());
         }
+        told.explain(connection.listener(&view.snapshot), response.headers_mut());
         if parts.version != Version::HTTP_2 && connection.activity.body_is_open() {
             // Boxed, as it is rarely needed.
             Box::pin(settle(parts, body, &mut response)).await;
@@ -210,6 +215,7 @@ impl Proxy {
         let Told {
             mut record,
             mut measured,
+            ..
         } = told;
         measured.answered(response.status());
         if let Some(record) = &mut record {
@@ -251,7 +257,7 @@ impl Proxy {
             told.note_name(id);
         }
         told.note_client(received, &admitted, &resolution, id);
-        let Told { record, measured } = told;
+        let (record, measured) = (&mut told.record, &mut told.measured);
         if resolution.must_reject() {
             return Err(Error::bad_request("forwarding_chain"));
         }

@@ -1,6 +1,10 @@
 //! What is told about a request when it has ended: to the access log, to the metrics, and to operators who look in.
 
+use http::{HeaderMap, HeaderValue};
+
+use crate::client_ip::explain::explain;
 use crate::client_ip::{ClientSource, Resolution};
+use crate::config::Listener;
 use crate::telemetry::access_log::{Field, Record};
 use crate::telemetry::metrics::Measured;
 use crate::telemetry::recent::{self, Source};
@@ -15,6 +19,8 @@ use super::{Received, record};
 pub(super) struct Told {
     pub(super) record: Option<Box<Record>>,
     pub(super) measured: Measured,
+    /// For a trusted peer that wants to know; boxed, as hardly any does.
+    pub(super) explanation: Option<Box<HeaderValue>>,
 }
 
 impl Told {
@@ -51,6 +57,22 @@ impl Told {
             record::note_client(record, resolution, forged);
         }
         self.keep(received, admitted, resolution, id, forged);
+        let listener = connection.listener(&view.snapshot);
+        if listener.explain_header.is_some() && resolution.peer_is_trusted() {
+            let line = explain(resolution, &view.snapshot.emit, None).line();
+            self.explanation = HeaderValue::try_from(line).ok().map(Box::new);
+        }
+    }
+
+    /// Tells a trusted peer why its client is who it is; an endpoint's own explanation is for us, and goes no further.
+    pub(super) fn explain(&mut self, listener: &Listener, headers: &mut HeaderMap) {
+        let Some(name) = &listener.explain_header else {
+            return;
+        };
+        headers.remove(name);
+        if let Some(explanation) = self.explanation.take() {
+            headers.insert(name, *explanation);
+        }
     }
 
     /// Notes that a trusted peer has named the request.

@@ -28,6 +28,7 @@ mod error_codes;
 mod errors;
 mod exchange;
 mod explain;
+mod explain_header;
 mod handover;
 mod headers;
 mod http2;

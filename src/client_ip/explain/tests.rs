@@ -383,3 +383,24 @@ fn addresses_may_be_shown_otherwise_and_what_is_configured_stays() {
         ],
     );
 }
+
+#[test]
+fn a_line_says_the_same_in_short() {
+    let trust = trusting(&["private"], "X-Forwarded-For");
+    let policy = EmitPolicy::new(EmitOptions::default(), [&trust]);
+    let line = |headers: &HeaderMap| {
+        let peer = peer("10.0.0.1");
+        explain(&resolve(&peer, headers, &trust), &policy, None).line()
+    };
+    assert_eq!(
+        line(&lines("x-forwarded-for", ["6.6.6.6\t\u{e9}, 198.51.100.7"])),
+        "198.51.100.7 (first_untrusted, header:x-forwarded-for); \
+         10.0.0.1: peer of the TCP connection, trusted: preset private; \
+         198.51.100.7: entry 2, added by 10.0.0.1, not trusted -> this is the client; \
+         6.6.6.6\\t\\xc3\\xa9: entry 1, claimed by the client, ignored: nobody trusted vouches for it"
+    );
+    let long = "a".repeat(100) + &", \u{fe}b".repeat(200) + &", 10.0.0.2".repeat(60);
+    let long = line(&lines("x-forwarded-for", [&*long]));
+    assert!(long.len() <= 1024 && long.ends_with("..."), "{long}");
+    assert!(long.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+}

@@ -3,11 +3,14 @@
 use std::num::{NonZeroU8, NonZeroU16};
 use std::path::Path;
 
+use http::HeaderName;
+
 use super::super::keys;
 use super::super::problem::code;
 use super::super::reader::{At, Choice, Reader, Section, shown};
 use super::super::value::{Place, Value};
 use super::super::{NamedFile, Network};
+use super::own_header::own_header;
 use super::{files, peer_set, trust_lint};
 use crate::client_ip::ip_set::{self, ParseCause};
 use crate::client_ip::{Depth, ForwardingField, OnMalformed, PeerSet, TrustPolicy, TrustRule};
@@ -26,6 +29,7 @@ pub(super) struct ClientIp {
     pub(super) source: Source,
     pub(super) policy: TrustPolicy,
     pub(super) files: Vec<NamedFile>,
+    pub(super) explain_header: Option<HeaderName>,
 }
 
 const SOURCES: [(&str, Source); 3] = [
@@ -98,9 +102,17 @@ fn client_ip(
 ) -> ClientIp {
     let source = reader.choice(section, "source", &Choice::of(&SOURCES), Source::Header);
     let mut files = Vec::new();
+    let mut explain_header = None;
     let policy = match source {
         Source::Header => {
             files = trust_files(reader, section, dir);
+            explain_header = own_header(
+                reader,
+                section,
+                "explain_header",
+                "an explanation",
+                "X-Client-IP-Explained",
+            );
             header_policy(reader, section, network)
         }
         Source::ProxyProtocol | Source::Peer => {
@@ -123,6 +135,7 @@ fn client_ip(
         source,
         policy,
         files,
+        explain_header,
     }
 }
 

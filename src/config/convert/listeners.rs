@@ -73,6 +73,7 @@ fn listener(
         peers,
         trust: client_ip.policy.clone(),
         trust_files: client_ip.files.clone(),
+        explain_header: client_ip.explain_header.clone(),
         public_port: public_port(reader, section),
         redirect_to_https: redirect_to_https(reader, section),
         reuse_port: reader.flag(section, "reuse_port", false),

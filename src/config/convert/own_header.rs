@@ -44,6 +44,18 @@ fn is_taken(name: &HeaderName) -> bool {
         header::TRAILER,
         header::COOKIE,
         header::AUTHORIZATION,
+        header::SET_COOKIE,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_RANGE,
+        header::CACHE_CONTROL,
+        header::ETAG,
+        header::VARY,
+        header::LOCATION,
+        header::DATE,
+        header::RETRY_AFTER,
+        header::WWW_AUTHENTICATE,
+        header::SEC_WEBSOCKET_ACCEPT,
     ];
     general.contains(name)
         || HopByHop::of_request(&HeaderMap::new()).removes(name)

@@ -27,7 +27,8 @@ pub(super) fn request_id(
             .tls
             .as_ref()
             .and_then(|tls| tls.subject_header.as_ref());
-        trusted.any(|name| *name == header) || subject == Some(&header)
+        trusted.any(|name| *name == header)
+            || [subject, listener.explain_header.as_ref()].contains(&Some(&header))
     });
     if is_elsewhere {
         let message = format!("`{header}` can't name a request's id");

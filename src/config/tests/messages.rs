@@ -36,7 +36,7 @@ error[E010]: unknown key `trusted_proxys` in `client_ip`
    |   ^^^^^^^^^^^^^^ did you mean `trusted_proxies`?
    |
    = help: keys here: source, trust, trusted_proxies, header, trusted_proxies_files, trusted_hops, recursive,
-           max_hops, on_malformed, cluster
+           max_hops, on_malformed, explain_header, cluster
 
 ");
 }

@@ -716,7 +716,7 @@ fn presets_grow_old() {
 }
 
 #[test]
-fn files_of_ranges_are_checked() {
+fn files_of_ranges_and_explanations_are_checked() {
     check(
         &[
             ("client_ip: { trusted_proxies_files: [a.txt] }", &[]),
@@ -735,6 +735,20 @@ fn files_of_ranges_are_checked() {
             (
                 "client_ip: { trust: [], trusted_proxies_files: [a.txt] }",
                 &[("E033", 1, 21)],
+            ),
+            ("client_ip: { explain_header: X-Why }", &[]),
+            (
+                "client_ip: { explain_header: Set-Cookie }",
+                &[("E024", 1, 30)],
+            ),
+            ("client_ip: { explain_header: [X-Why] }", &[("E014", 1, 30)]),
+            (
+                "client_ip: { source: peer, explain_header: X-Why }",
+                &[("E030", 1, 28)],
+            ),
+            (
+                "client_ip: { explain_header: X-Why }\nrequest_id: { header: X-Why }",
+                &[("E024", 2, 23)],
             ),
         ],
         &format!("{LISTENERS}{UPSTREAMS}{ROUTES}"),
