@@ -125,7 +125,9 @@ fn range(entry: &str) -> Result<PeerSet, String> {
 
 fn world(entry: &str) -> Problem {
     let message = format!("`{entry}` lets every address choose its own client address");
-    Problem::error(code::WORLD_TRUST, "", message).warning()
+    Problem::error(code::WORLD_TRUST, "", message)
+        .warning()
+        .help("see who connects now:  headwater explain --live")
 }
 
 impl Problem {

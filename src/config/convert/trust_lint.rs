@@ -55,7 +55,8 @@ fn warn_of_world_trust(
             "every address on the internet may choose its own client address",
         )
         .warning()
-        .help("list your load balancer's networks, or `private` if it is on the same network");
+        .help("list your load balancer's networks, or `private` if it is on the same network")
+        .help("see who connects now:  headwater explain --live");
     if entry.is_some_and(|(at, _)| matches!(at.value, Value::Text(text) if text == "0.0.0.0/0")) {
         problem = problem.label("this was the default of ingress-nginx");
     }

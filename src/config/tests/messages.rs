@@ -113,6 +113,7 @@ warning[W101]: every address on the internet may choose its own client address
    |                     ^^^^^^^^^ this was the default of ingress-nginx
    |
    = help: list your load balancer's networks, or `private` if it is on the same network
+   = help: see who connects now:  headwater explain --live
 
 "
     );
