@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 
+use crate::support::frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS, field, frame};
 use crate::support::{OK, Proxy, Upstream, exchange, requests};
 
 #[test]
@@ -76,4 +77,37 @@ fn an_error_on_one_stream_leaves_the_others() {
         .map(|answer| answer.status().as_u16())
         .collect();
     assert_eq!(statuses, [404, 200, 404]);
+}
+
+/// RFC 9113 §8.3.1 allows none, and HTTP/1.1 clients get 400 for it. Here it can't be seen: h2 makes a `http::Uri` of the
+/// path, which leaves it out and keeps no trace of it. So nobody behind us can read another target than we routed by.
+#[test]
+fn a_fragment_is_left_out_before_it_is_seen() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(&upstream);
+    let mut client = Frames::connect(&proxy, &[]);
+    client.get(1, "/a?b#c");
+    let (request, _connection) = upstream.answer(OK);
+    assert_eq!(request.start, "GET /a?b HTTP/1.1");
+    assert_eq!(client.await_frame(HEADERS, 1).status(), 200);
+}
+
+/// RFC 9113 §8.1 makes such a request malformed, to be reset. Here it can't be seen: h2 hands on what stands beside them,
+/// and keeps no trace of them. So they are never forwarded, nor do they change the request.
+#[test]
+fn pseudo_fields_among_trailers_are_left_out_before_they_are_seen() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(&upstream);
+    let mut client = Frames::connect(&proxy, &[]);
+    client.post(1, "/a");
+    client.send(frame(DATA, 0, 1, b"body"));
+    let mut trailers = Vec::new();
+    field(&mut trailers, ":path", "/b");
+    field(&mut trailers, "x", "y");
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &trailers));
+    let (request, _connection) = upstream.answer(OK);
+    assert_eq!(request.start, "POST /a HTTP/1.1");
+    assert_eq!(request.text(), "body");
+    assert_eq!(request.trailers, [("x".into(), "y".into())]);
+    assert_eq!(client.await_frame(HEADERS, 1).status(), 200);
 }
