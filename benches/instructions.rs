@@ -18,6 +18,7 @@ use parts::Part;
 #[bench::resolve_one_hop(parts::resolve_one_hop())]
 #[bench::resolve_three_hops(parts::resolve_three_hops())]
 #[bench::resolve_forwarded(parts::resolve_forwarded())]
+#[bench::count_peer(parts::count_peer())]
 #[bench::emit_direct(parts::emit_direct())]
 #[bench::emit_two_hops(parts::emit_two_hops())]
 #[bench::ip_set_10(parts::ip_set_10())]

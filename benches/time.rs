@@ -23,11 +23,12 @@ fn main() {
 type Named = (&'static str, fn() -> Part);
 
 /// A part that is left out here, or in `instructions.rs`, is dead code there.
-const ALL: [Named; 16] = [
+const ALL: [Named; 17] = [
     ("resolve_direct", parts::resolve_direct),
     ("resolve_one_hop", parts::resolve_one_hop),
     ("resolve_three_hops", parts::resolve_three_hops),
     ("resolve_forwarded", parts::resolve_forwarded),
+    ("count_peer", parts::count_peer),
     ("emit_direct", parts::emit_direct),
     ("emit_two_hops", parts::emit_two_hops),
     ("ip_set_10", parts::ip_set_10),

@@ -10,6 +10,7 @@ use headwater::client_ip::{
 };
 use headwater::http1::{chunked, request, request_head, response, response_head};
 use headwater::route::{HostPattern, Match, PathPattern, Request, Router};
+use headwater::telemetry::snat::{Field, Peers, Sender};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use ipnet::{IpNet, Ipv4Net};
 
@@ -49,6 +50,20 @@ fn resolving(peer: &str, field: &str, chain: &str) -> Part {
     ready(move || {
         let found = resolve(black_box(&peer), black_box(&headers), black_box(&policy));
         black_box(found.client());
+    })
+}
+
+/// Notes who a request came from, and that it named others in vain.
+pub(crate) fn count_peer() -> Part {
+    let peers = Peers::new(["http"]);
+    let sender = Sender {
+        ip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
+        is_proxied: false,
+    };
+    let names = [HeaderName::from_static("x-forwarded-for")];
+    ready(move || {
+        let claim = Field::most_usual(black_box(&names).iter());
+        peers.came_from(0, black_box(sender), claim);
     })
 }
 
