@@ -14,6 +14,12 @@ fuzz_target!(|text: &str| {
             let again =
                 parse(&printed).unwrap_or_else(|problems| panic!("{problems:?}\n{printed}"));
             assert_eq!(again.effective(), printed);
+            // All of it, and not only what is printed.
+            let (first, second) = (
+                format!("{:#?}", loaded.config),
+                format!("{:#?}", again.config),
+            );
+            assert_eq!(first, second);
         }
         Err(problems) => assert!(!format!("{problems:?}").is_empty()),
     }

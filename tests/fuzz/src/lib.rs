@@ -1,5 +1,7 @@
 //! What the fuzz targets share: naive second opinions, written from the specification alone.
 
+pub mod chunked;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// An address that can be a party's: canonical, not unspecified, multicast or broadcast.
