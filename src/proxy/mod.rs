@@ -7,6 +7,7 @@
 mod access;
 mod admit;
 pub mod body;
+mod connection;
 mod echo;
 pub mod error;
 mod forward;
@@ -18,8 +19,6 @@ mod told;
 pub mod upgrade;
 mod wall_clock;
 
-use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,33 +27,31 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, DATE, EXPECT, HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
-use crate::client_ip::{self, LocalEnd, Peer};
-use crate::config::{Action, Limits, Listener, Purpose, RedirectToHttps, Route};
+use crate::client_ip::{self};
+use crate::config::{Action, Limits, RedirectToHttps, Route};
 use crate::hop_by_hop::{self, HopByHop};
 use crate::http1::refused::{Place, Refused};
-use crate::http1::request;
 use crate::route;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::metrics::{Measured, OfListener};
 use crate::telemetry::origins::Origin;
 use crate::telemetry::recent::{Seen, Wanted};
 use crate::telemetry::snat::Counted;
-use crate::transport::ConnInfo;
-use crate::transport::activity::{Activity, InFlight};
+use crate::transport::activity::InFlight;
 use crate::transport::client_body::ClientBody;
 use crate::transport::deadline::Deadlines;
-use crate::transport::socket::Transport;
 use crate::upstream::whoami::Identity;
 use crate::upstream::{Cluster, Target, h1};
 
 use admit::Admitted;
 use body::Body;
+pub use connection::{Accepted, Connection};
 use echo::Echo;
 use error::Error;
-use forward::{Answer, HeadSink, Outgoing};
+use forward::{Answer, Outgoing};
 use request_id::{Id, RequestIds};
 use snapshot::{Publisher, Reader, Snapshot, View};
 use told::Told;
@@ -75,48 +72,12 @@ pub struct Proxy {
     echo: Echo,
 }
 
-/// What requests on one client connection share.
-#[derive(Debug)]
-pub struct Connection {
-    info: Box<ConnInfo>,
-    accepted: Accepted,
-    /// Where the snapshot of this version has the listener; `None` when it has it no more.
-    listener: Cell<(u64, Option<usize>)>,
-    activity: Rc<Activity>,
-    /// Whether it is to end with the request at hand.
-    draining: Rc<Cell<bool>>,
-    local_end: LocalEnd,
-    constant_fields: RefCell<ConstantFields>,
-    /// Whether the request at hand is of HTTP/1.0.
-    http_1_0: Cell<bool>,
-    /// Begins when the 101 has been written.
-    tunnel: RefCell<Option<Opened>>,
-}
-
 /// A request as it came, and what it is served by.
 #[derive(Debug, Clone, Copy)]
 struct Received<'a> {
     connection: &'a Connection,
     view: &'a View,
     parts: &'a Parts,
-}
-
-/// What a connection was accepted by.
-#[derive(Debug, Clone)]
-pub struct Accepted {
-    /// The listener as it was then.
-    pub listener: Rc<Listener>,
-    /// By which later snapshots know the listening socket.
-    pub purpose: Arc<Purpose>,
-}
-
-/// Forwarding fields that are the same for every request of a connection whose peer nobody trusts, and who its client
-/// is, as HTTP/1.1 wants them on the wire. Written once per connection and snapshot.
-#[derive(Debug, Default)]
-struct ConstantFields {
-    /// Of the snapshot they were written for; 0: not written yet.
-    version: u64,
-    bytes: Vec<u8>,
 }
 
 impl Proxy {
@@ -399,129 +360,6 @@ impl Proxy {
         for cluster in &self.reader.current().clusters {
             cluster.expire_idle();
         }
-    }
-}
-
-impl Connection {
-    /// For a connection just established.
-    pub fn new(
-        info: Box<ConnInfo>,
-        accepted: Accepted,
-        activity: Rc<Activity>,
-        draining: Rc<Cell<bool>>,
-    ) -> Self {
-        let public_port = accepted.listener.public_port;
-        let mut local_end = LocalEnd::new(info.scheme, info.local, public_port);
-        if let Some((destination, tls)) = info.balancer {
-            local_end = local_end.behind_balancer(destination, tls);
-        }
-        Self {
-            info,
-            accepted,
-            listener: Cell::default(),
-            activity,
-            draining,
-            local_end,
-            constant_fields: RefCell::default(),
-            http_1_0: Cell::new(false),
-            tunnel: RefCell::default(),
-        }
-    }
-
-    /// Leaves a connection whose response couldn't be finished: half of it must not look whole. Only an end that is one is
-    /// announced (RFC 8446 §6.1), and HTTP/1.0 may have no other end of a response than that of the connection.
-    pub fn cut(&self, transport: &Transport) {
-        if self.http_1_0.get() {
-            transport.reset_at_end();
-        }
-    }
-
-    /// What goes on on it.
-    pub fn activity(&self) -> &Activity {
-        &self.activity
-    }
-
-    /// What is known about the connection, when it goes on without this.
-    pub fn into_info(self) -> Box<ConnInfo> {
-        self.info
-    }
-
-    /// The tunnel that an HTTP/1.1 connection has become. Nothing is read from the endpoint until it runs.
-    pub fn take_tunnel(&self) -> Option<Opened> {
-        self.tunnel.take()
-    }
-
-    /// The listener as `snapshot` has it: whom it trusts is for requests, not for connections. One that was removed
-    /// goes on as it was.
-    fn listener<'a>(&'a self, snapshot: &'a Snapshot) -> &'a Listener {
-        self.listener_index(snapshot)
-            .and_then(|index| snapshot.config.listeners.get(index))
-            .unwrap_or(&self.accepted.listener)
-    }
-
-    /// Where `snapshot` has the listener; `None` when it was removed.
-    fn listener_index(&self, snapshot: &Snapshot) -> Option<usize> {
-        let (version, index) = self.listener.get();
-        if version == snapshot.version {
-            return index;
-        }
-        let mut listeners = snapshot.config.listeners.iter();
-        let index = listeners.position(|listener| listener.claims(&self.accepted.purpose));
-        self.listener.set((snapshot.version, index));
-        index
-    }
-
-    /// Whether a request for this host belongs on another connection.
-    fn misdirects(&self, host: &str) -> bool {
-        let tls = self.info.tls.as_ref();
-        tls.is_some_and(|tls| tls.misdirects(host))
-    }
-
-    /// The verified subject of the client's certificate, in the field that the listener has for it.
-    fn client_subject<'a>(
-        &'a self,
-        snapshot: &'a Snapshot,
-    ) -> Option<(&'a HeaderName, &'a HeaderValue)> {
-        let subject = self.info.tls.as_ref()?.subject.as_ref()?;
-        let tls = self.listener(snapshot).tls.as_ref()?;
-        let name = tls.subject_header.as_ref()?;
-        // A listener that was removed may have a name that clients are free to use by now.
-        let is_ours = snapshot.config.emit.removes(name, true);
-        is_ours.then_some((name, subject))
-    }
-
-    /// The fields that routes look at: instead of what clients say about their certificates, what is known.
-    fn matched_fields<'a>(
-        &self,
-        snapshot: &Snapshot,
-        headers: &'a HeaderMap,
-    ) -> Cow<'a, HeaderMap> {
-        if snapshot.matched_subjects.is_empty() {
-            return Cow::Borrowed(headers);
-        }
-        let mut headers = headers.clone();
-        for name in &snapshot.matched_subjects {
-            headers.remove(name);
-        }
-        if let Some((name, subject)) = self.client_subject(snapshot) {
-            headers.insert(name, subject.clone());
-        }
-        Cow::Owned(headers)
-    }
-
-    fn with_constant_fields(&self, peer: &Peer, snapshot: &Snapshot, read: impl FnOnce(&[u8])) {
-        let mut fields = self.constant_fields.borrow_mut();
-        if fields.version != snapshot.version {
-            fields.version = snapshot.version;
-            fields.bytes.clear();
-            let emit = &snapshot.config.emit;
-            let sink = &mut HeadSink(&mut fields.bytes);
-            client_ip::emit_constant(peer, &self.local_end, emit, sink);
-            if let Some((name, subject)) = self.client_subject(snapshot) {
-                request::field(&mut fields.bytes, name, subject);
-            }
-        }
-        read(&fields.bytes);
     }
 }
 
