@@ -138,7 +138,9 @@ impl Reader {
         }
         let mut words = buffer.split(|byte| *byte == b' ');
         let method = words.next().unwrap_or_default();
-        if !method.iter().copied().all(is_token) {
+        // However little of it comes at a time, no byte is judged twice.
+        let seen = buffer.len() - new.len();
+        if !method.iter().skip(seen).copied().all(is_token) {
             return Err(bad("request_line"));
         }
         match words.next() {

@@ -304,7 +304,9 @@ impl Listener {
         };
         self.note_end(&ended);
         // Requests alone hold it besides, and those have ended.
-        let (transport, ahead, refused) = Rc::into_inner(wire)?.into_inner().into_parts();
+        let wire = Rc::into_inner(wire)?.into_inner();
+        let unread = wire.has_surplus() || activity.body_is_open();
+        let (transport, ahead, refused) = wire.into_parts();
         match ended {
             Ended::Overdue(Overdue::Resting) => {
                 return Some(Quiet {
@@ -327,10 +329,11 @@ impl Listener {
             }
             Ended::Finished(Err(http1::Error::Cut(_))) => connection.cut(&transport),
             Ended::Overdue(Overdue::Head) => {
-                self.close(transport, Some(TOO_SLOW), &connection).await;
+                self.close(transport, Some(TOO_SLOW), unread, &connection)
+                    .await;
             }
             Ended::Finished(_) | Ended::Overdue(Overdue::Idle) => {
-                self.close(transport, refused, &connection).await;
+                self.close(transport, refused, unread, &connection).await;
             }
             Ended::Overdue(Overdue::Send) => {}
         }
@@ -444,15 +447,16 @@ impl Listener {
         .await
     }
 
-    /// Ends an HTTP/1 connection so that its last answer arrives.
+    /// Ends an HTTP/1 connection so that its last answer arrives. `unread`: its client may have sent more than was read.
     async fn close(
         &self,
         mut transport: Transport,
         refused: Option<Refused>,
+        unread: bool,
         connection: &Connection,
     ) {
         let activity = connection.activity();
-        let unread = activity.body_is_open() || refused.is_some();
+        let unread = unread || refused.is_some();
         if matches!(transport, Transport::Plain(_)) && !unread {
             return; // closing the socket says all there is to say
         }

@@ -113,7 +113,8 @@ impl Output {
         !(self.data.is_empty() && self.tail.is_empty())
     }
 
-    fn unwritten(&self) -> usize {
+    /// Bytes that wait in front of a piece.
+    pub(super) fn unwritten(&self) -> usize {
         self.front.len() - self.written
     }
 }

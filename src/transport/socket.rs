@@ -268,6 +268,12 @@ impl Transport {
         }
     }
 
+    /// Whether bytes have arrived, or their end, as far as that has been heard. Nobody is woken for what comes later.
+    pub(super) fn is_readable(&self) -> bool {
+        self.poll_readable(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
+
     /// Whether the client has finished or reset the connection, as far as that has been heard.
     pub(super) fn has_hung_up(&self) -> bool {
         match self {

@@ -112,6 +112,12 @@ impl Wire {
         (self.transport, self.input, self.refused)
     }
 
+    /// Whether the client goes on beyond what was read for its requests, as far as that has been heard. To close the
+    /// connection over bytes that nobody read would reset it, and destroy the answer (RFC 9112 §9.6).
+    pub fn has_surplus(&self) -> bool {
+        !self.ended && (!self.input.is_empty() || self.transport.is_readable())
+    }
+
     /// The next request, whose body is to be read by this number; `None` when the client has finished.
     ///
     /// # Errors
@@ -262,7 +268,8 @@ impl Wire {
         let wanted = self.next_read.bytes;
         // The room of what was read before is used again if nobody holds it any more: it is still in the cache.
         let begins_anew = self.input.is_empty() && self.input.try_reclaim(wanted);
-        if !begins_anew && self.input.capacity() - self.input.len() < wanted {
+        // And so is what is left of it, until that is less than half: many small pieces would each hold a room of their own.
+        if !begins_anew && self.input.capacity() - self.input.len() < wanted / 2 {
             self.input.reserve(wanted);
         }
         let len = ready!(poll_read_buf(
@@ -330,11 +337,16 @@ impl Wire {
     /// # Errors
     /// Whatever the socket reports.
     pub fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.activity.take_interim(self.output.front());
-        if self.output.is_empty() {
-            return Poll::Ready(Ok(()));
+        loop {
+            // No more than fits: a client that takes none of them doesn't pile them up.
+            if self.output.is_empty() {
+                self.activity.take_interim(self.output.front());
+            }
+            if self.output.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_write(cx))?;
         }
-        self.poll_write(cx)
     }
 }
 
@@ -400,108 +412,4 @@ impl ReadSize {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::future::poll_fn;
-    use std::io::Write;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::config::ListenerTimeouts;
-    use crate::transport::deadline::Deadlines;
-    use crate::transport::establish::HttpVersion;
-    use crate::transport::socket::Socket;
-
-    /// A connection whose client has sent this.
-    pub(crate) fn received(bytes: &[u8]) -> (Wire, Rc<Activity>, std::net::TcpStream) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        client.write_all(bytes).unwrap();
-        let accepted = listener.accept().unwrap().0;
-        accepted.set_nonblocking(true).unwrap();
-        let socket = Socket::from(tokio::net::TcpStream::from_std(accepted).unwrap());
-        let second = Duration::from_secs(1);
-        let timeouts = ListenerTimeouts {
-            handshake: second,
-            request_header: second,
-            request_body: second,
-            send: second,
-            keep_alive: second,
-        };
-        let clock = Deadlines::new();
-        let activity = Activity::new(HttpVersion::Http1, timeouts, &clock, Rc::default());
-        let limits = Limits {
-            head: request_head::Limits {
-                max_bytes: 1000,
-                max_fields: 10,
-                max_target_bytes: 100,
-            },
-            max_trailer_bytes: 100,
-        };
-        let transport = Transport::Plain(socket);
-        let wire = Wire::new(transport, BytesMut::new(), Rc::clone(&activity), limits);
-        (wire, activity, client)
-    }
-
-    pub(crate) fn on_a_worker<F: Future>(work: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build_local(tokio::runtime::LocalOptions::default())
-            .unwrap()
-            .block_on(work)
-    }
-
-    #[test]
-    fn a_body_that_nobody_read_is_never_a_request() {
-        on_a_worker(async {
-            let bytes = b"POST / HTTP/1.1\r\nContent-Length: 21\r\n\r\nGET /2 HTTP/1.1\r\n\r\n";
-            let (mut wire, _, _client) = received(bytes);
-            let first = poll_fn(|cx| wire.poll_head(cx)).await.unwrap();
-            assert!(first.is_some());
-            let second = poll_fn(|cx| wire.poll_head(cx)).await.unwrap();
-            assert!(second.is_none());
-        });
-    }
-
-    #[test]
-    fn a_body_is_read_by_whoever_serves_its_request_alone() {
-        on_a_worker(async {
-            let bytes = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nok";
-            let (mut wire, _, _client) = received(bytes);
-            let (_, message) = poll_fn(|cx| wire.poll_head(cx)).await.unwrap().unwrap();
-            let other = poll_fn(|cx| wire.poll_body(message + 1, cx)).await;
-            assert!(matches!(other, Some(Err(Incomplete(None)))));
-            let frame = poll_fn(|cx| wire.poll_body(message, cx)).await;
-            assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "ok");
-            assert!(poll_fn(|cx| wire.poll_body(message, cx)).await.is_none());
-        });
-    }
-
-    fn after(reads: &[usize]) -> usize {
-        let mut size = ReadSize::default();
-        for read in reads {
-            size.note(*read);
-        }
-        size.bytes
-    }
-
-    #[test]
-    fn reads_grow_with_what_comes_and_shrink_slowly() {
-        const KIB: usize = 1024;
-        for (reads, expected) in [
-            (&[][..], 8 * KIB),
-            (&[100, 100, 100], 8 * KIB),
-            (&[8 * KIB], 16 * KIB),
-            (
-                &[8 * KIB, 16 * KIB, 32 * KIB, 64 * KIB, 128 * KIB, 128 * KIB],
-                128 * KIB,
-            ),
-            // One that is small says little.
-            (&[8 * KIB, 100], 16 * KIB),
-            (&[8 * KIB, 100, 16 * KIB, 100], 32 * KIB),
-            (&[8 * KIB, 100, 12 * KIB, 100], 16 * KIB),
-            (&[8 * KIB, 100, 100], 8 * KIB),
-        ] {
-            assert_eq!(after(reads), expected, "{reads:?}");
-        }
-    }
-}
+pub(crate) mod tests;

@@ -99,6 +99,26 @@ fn closes_when_the_client_asks_to() {
     client.assert_closed();
 }
 
+/// A connection that is closed over unread bytes is reset, and what the client hasn't read yet is lost.
+#[test]
+fn a_connection_whose_client_goes_on_ends_orderly() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(&upstream);
+    let surplus = GET.repeat(3_000);
+    let mut client = proxy.client();
+    let last = GET.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+    client.send(last + &surplus);
+    let (_, _connection) = upstream.answer(OK);
+    assert_eq!(client.response().text(), "ok");
+    assert!(client.ends_orderly());
+
+    let mut client = proxy.client();
+    client.send(format!("GET / HTTP/1.1\r\n\r\n{surplus}"));
+    assert_eq!(client.response().status(), 400);
+    assert!(client.ends_orderly());
+    upstream.assert_untouched();
+}
+
 #[test]
 fn an_upstream_that_closes_does_not_close_the_client() {
     let upstream = Upstream::bind();
