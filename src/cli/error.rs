@@ -51,25 +51,26 @@ fn page(remedy: &Remedy) -> String {
     page
 }
 
-/// Breaks lines between words; those that are short already stay as they are.
+/// Breaks lines between words; those that are short already stay as they are. What goes on stands under what it goes on from.
 fn wrapped(text: &str) -> String {
     let mut wrapped = String::new();
     for line in text.lines() {
-        let mut width = 0;
-        if line.len() <= WIDTH {
-            wrapped.push_str(line);
-        } else {
-            for word in line.split(' ') {
-                if width > 0 && width + 1 + word.len() > WIDTH {
-                    wrapped.push('\n');
-                    width = 0;
-                } else if width > 0 {
-                    wrapped.push(' ');
-                    width += 1;
-                }
-                wrapped.push_str(word);
-                width += word.len();
+        let words = line.trim_start_matches(' ');
+        let indent = line.len() - words.len();
+        let hanging = indent + if words.starts_with("- ") { 2 } else { 0 };
+        wrapped.push_str(&" ".repeat(indent));
+        let mut width = indent;
+        for (position, word) in words.split(' ').enumerate() {
+            if position > 0 && line.len() > WIDTH && width + 1 + word.len() > WIDTH {
+                wrapped.push('\n');
+                wrapped.push_str(&" ".repeat(hanging));
+                width = hanging;
+            } else if position > 0 {
+                wrapped.push(' ');
+                width += 1;
             }
+            wrapped.push_str(word);
+            width += word.len();
         }
         wrapped.push('\n');
     }
@@ -107,5 +108,15 @@ Remove one of them.
         assert!(wrapped.lines().all(|line| line.len() <= WIDTH));
         assert_eq!(wrapped.split_whitespace().count(), 52);
         assert!(wrapped.ends_with("\n  short  one\n"));
+    }
+
+    #[test]
+    fn what_goes_on_stands_under_its_beginning() {
+        let item = wrapped(&format!("  - {}", "word ".repeat(30).trim()));
+        let lines: Vec<&str> = item.lines().collect();
+        assert!(
+            lines[0].starts_with("  - word") && lines[1].starts_with("    word"),
+            "{item}"
+        );
     }
 }

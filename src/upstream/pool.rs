@@ -62,7 +62,7 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            if is_open(&mut connection, reuse) {
+            if self.is_open(&mut connection, since, reuse) {
                 return Some(connection);
             }
         }
@@ -81,7 +81,9 @@ impl Pool {
             .rposition(|idle| idle.connection.serves(announced))
         {
             let mut found = idle.remove(at);
-            if !self.is_expired(found.since) && is_open(&mut found.connection, reuse) {
+            if !self.is_expired(found.since)
+                && self.is_open(&mut found.connection, found.since, reuse)
+            {
                 return Some(found.connection);
             }
         }
@@ -131,13 +133,14 @@ impl Pool {
     fn is_expired(&self, since: u64) -> bool {
         self.clock.now() - since > ticks(self.limits.get().idle_timeout)
     }
-}
 
-/// Whether the endpoint hasn't closed it, as far as `reuse` wants that known.
-fn is_open(connection: &mut Connection, reuse: Reuse) -> bool {
-    match reuse {
-        Reuse::Welcome => connection.is_quiet(),
-        Reuse::IfOpen => connection.is_surely_quiet(),
-        Reuse::Avoided => false,
+    /// Whether the endpoint hasn't closed it, as far as `reuse` wants that known. Of one that was in use in this very tick the
+    /// runtime has heard: what ends a connection after its answer comes before the next request, and in the same turn.
+    fn is_open(&self, connection: &mut Connection, since: u64, reuse: Reuse) -> bool {
+        match reuse {
+            Reuse::IfOpen if self.clock.now() > since => connection.is_surely_quiet(),
+            Reuse::Welcome | Reuse::IfOpen => connection.is_quiet(),
+            Reuse::Avoided => false,
+        }
     }
 }

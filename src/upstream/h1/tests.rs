@@ -156,6 +156,8 @@ fn who_may_be_sent_a_request_only_once_is_asked_whether_the_connection_is_open()
         let scripted = Scripted::new();
         let pool = &scripted.local.pool;
         pool.put_back(scripted.kept_until(drop));
+        let clock = &scripted.local.clock;
+        clock.advance(clock.now() + 1);
         assert!(pool.checkout(Reuse::IfOpen).is_none());
         pool.put_back(scripted.kept_until(drop));
         assert!(pool.checkout(Reuse::Welcome).is_some());
