@@ -11,6 +11,8 @@ use http::{HeaderValue, Response};
 use http_body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::control::explanation::Form;
+use crate::telemetry::origins::Verdict;
 use crate::telemetry::recent::Wanted;
 
 use super::Shared;
@@ -25,6 +27,9 @@ const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Without an event for so long, a comment shows that the connection lives.
 const QUIET_LOOKS: u32 = 60;
+
+/// Events of a look that are explained: the last ones, which is more than anybody reads in that time.
+const EXPLAINED: usize = 100;
 
 /// Looks whose events a subscriber hasn't taken yet. One that is slower is dropped.
 const MAX_WAITING: usize = 4;
@@ -113,8 +118,13 @@ async fn ended_since(shared: &Shared, last: &mut [u64]) -> String {
         ended.extend(answer);
     }
     ended.sort_by_key(|seen| seen.time);
-    let events = ended.into_iter().map(|seen| {
-        let request = Request::told_once(seen, &snapshot);
+    let unexplained = ended.len().saturating_sub(EXPLAINED);
+    let events = ended.into_iter().enumerate().map(|(index, seen)| {
+        let request = if index >= unexplained || seen.verdict == Verdict::Forged {
+            Request::explained(seen, &snapshot, Form::Json)
+        } else {
+            Request::of(seen, &snapshot)
+        };
         let json = serde_json::to_string(&request).unwrap_or_default();
         format!("event: request\ndata: {json}\n\n")
     });

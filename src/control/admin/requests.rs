@@ -12,7 +12,7 @@ use crate::config::{Listener, RedactIp};
 use crate::control::explanation::{Form, ParseError, Question, as_json, page};
 use crate::proxy::snapshot::Snapshot;
 use crate::telemetry::access_log;
-use crate::telemetry::origins::{self, network_of};
+use crate::telemetry::origins::network_of;
 use crate::telemetry::recent::{Seen, Wanted};
 
 use super::Shared;
@@ -132,7 +132,7 @@ impl Request {
     }
 
     /// With its explanation, where that can be had.
-    fn explained(seen: Seen, snapshot: &Snapshot, form: Form) -> Self {
+    pub(super) fn explained(seen: Seen, snapshot: &Snapshot, form: Form) -> Self {
         let explanation = explained(&seen, snapshot);
         let request = Self::of(seen, snapshot);
         match explanation {
@@ -147,15 +147,6 @@ impl Request {
                 unexplained: Some(refusal.line()),
                 ..request
             },
-        }
-    }
-
-    /// A request that is told of once: what claimed to be somebody else's is explained, for soon it may be gone.
-    pub(super) fn told_once(seen: Seen, snapshot: &Snapshot) -> Self {
-        if seen.verdict == origins::Verdict::Forged {
-            Self::explained(seen, snapshot, Form::Json)
-        } else {
-            Self::of(seen, snapshot)
         }
     }
 }

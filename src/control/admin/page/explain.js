@@ -9,11 +9,8 @@ dialog.addEventListener('click', event => {
   if (event.target === dialog) dialog.close();
 });
 
-/** Asks for it. */
-export const explanation = id => get(`requests/${encodeURIComponent(id)}/explain`);
-
-/** Shows it. `known` is one that was asked for before. */
-export async function explain(request, known) {
+/** Shows it: what came with the request, for by now it may be none of the last any more; else what there is to be had. */
+export async function explain(request) {
   say(find('explanation-title'), `Why ${request.client_ip ?? 'nobody'}?`);
   const shown = find('explained');
   shown.replaceChildren(el('p', { class: 'quiet' }, 'Asking …'));
@@ -21,9 +18,10 @@ export async function explain(request, known) {
   find('explanation-title').focus();
   let why;
   try {
-    why = page(await (known ?? explanation(request.request_id)));
+    if (request.unexplained) throw new Error(request.unexplained);
+    why = page(request.explanation ?? await get(`requests/${encodeURIComponent(request.request_id)}/explain`));
   } catch (error) {
-    why = [el('p', { class: 'warning', role: 'alert' }, `There is no explanation any more: ${error.message}.`)];
+    why = [el('p', { class: 'warning', role: 'alert' }, `There is no explanation: ${error.message}.`)];
   }
   shown.replaceChildren(...why, about(request));
 }

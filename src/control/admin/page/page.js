@@ -32,7 +32,7 @@ function take(batch) {
 
 /** Those from before, or from between two connections. */
 async function catchUp() {
-  const last = await get(`requests?last=${FIRST}`);
+  const last = await get(`requests?last=${FIRST}&explain=json`);
   const missed = last.reverse().filter(request => request.status !== null && !requests.knows(request));
   for (const request of missed) {
     flows.add(request);

@@ -1,7 +1,7 @@
 // The last requests: as many rows as can be read, filled anew at each look, and at rest while somebody is in them.
 
 import { clock, count, el, find, say } from './dom.js';
-import { explain, explanation } from './explain.js';
+import { explain } from './explain.js';
 
 /** Rows that are shown. */
 const ROWS = 100;
@@ -10,9 +10,7 @@ const KEPT = 300;
 const COLUMNS = ['time', 'client', 'verdict', 'source', 'peer', 'reason', 'request', 'status number', 'ms number'];
 
 const kept = { verified: [], unverified: [], forged: [] };
-const explanations = new Map();
 const body = find('requests').tBodies[0];
-const list = find('list');
 const rows = [];
 let shown = [];
 let verdict = '';
@@ -45,7 +43,6 @@ const rests = () => isPaused || isInside || isOver;
 
 function fill() {
   news = 0;
-  explanations.clear();
   const lists = verdict ? [kept[verdict]] : Object.values(kept);
   const found = lists.flatMap(all => (words ? all.filter(matches) : all.slice(-ROWS)));
   shown = found.sort((a, b) => (a.time < b.time ? 1 : -1)).slice(0, ROWS);
@@ -94,7 +91,7 @@ function open(index) {
   const request = shown[index];
   if (!request) return;
   point(index);
-  explain(request, request.explanation ?? explanations.get(request.request_id));
+  explain(request);
 }
 
 /** The row that Tab leads to. */
@@ -104,30 +101,12 @@ function point(index) {
   rows[current]?.button.setAttribute('tabindex', '0');
 }
 
-/** What is on the screen may be gone from the process when somebody asks, so it is asked for as soon as somebody reads. */
-function remember() {
-  const { top, bottom } = list.getBoundingClientRect();
-  const isVisible = (_, index) => {
-    const at = rows[index].element.getBoundingClientRect();
-    return at.bottom > top && at.top < bottom;
-  };
-  for (const request of shown.filter(isVisible)) {
-    if (request.explanation || explanations.has(request.request_id)) continue;
-    const why = explanation(request.request_id);
-    // Who opens it is told.
-    why.catch(() => {});
-    explanations.set(request.request_id, why);
-  }
-}
-
 function rest(change) {
   const before = rests();
   change();
-  if (rests() && !before) remember();
   if (!rests() && before) fill();
 }
 
-list.addEventListener('scroll', () => rests() && remember());
 body.addEventListener('pointerenter', () => rest(() => { isOver = true; }));
 body.addEventListener('pointerleave', () => rest(() => { isOver = false; }));
 body.addEventListener('focusin', () => rest(() => { isInside = true; }));
