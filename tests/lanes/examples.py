@@ -1,5 +1,5 @@
 #!/usr/bin/env -S python3 -B
-"""`headwater check` on the shipped configuration and on every example, with certificates made for the files they name."""
+"""`headwater check` on the shipped configuration and on every example, with the files made that they name."""
 import re
 import secrets
 import subprocess
@@ -9,6 +9,7 @@ from lib import HEADWATER, ROOT, Lane
 # Certificates of an installed service; they are looked for in the lane's directory instead.
 INSTALLED = "/etc/headwater/"
 PAIR = re.compile(r"cert:\s*([^\s,}]+)\s*,?\s*key:\s*([^\s,}]+)(?!\s*,?\s*self_signed)(?=[\s,}])")
+LISTS = re.compile(r"\btrusted_proxies_files:\s*\[([^\]]+)\]")
 TOKEN_FILE = re.compile(r"\btoken_file:\s*([^\s,}]+)")
 AUTHORITY = re.compile(r"\bca:\s*([^\s,}]+)")
 
@@ -36,6 +37,13 @@ def make_tokens(directory, text):
         (directory / token).write_text(secrets.token_hex(32))
 
 
+def make_lists(directory, text):
+    for lists in LISTS.findall(text):
+        for file in re.split(r",\s*", lists):
+            (directory / file).parent.mkdir(parents=True, exist_ok=True)
+            (directory / file).write_text("192.0.2.0/24  # a range\n")
+
+
 with Lane("examples", "openssl") as lane:
     files = [ROOT / "proxy.yaml", ROOT / "examples/full.yaml", *sorted(ROOT.glob("examples/*/proxy.yaml"))]
     for file in files:
@@ -48,6 +56,7 @@ with Lane("examples", "openssl") as lane:
             lane.check(f"{name} without its certificates, exit status", check(copy)[0], 78)
         make_certificates(copy.parent, text)
         make_tokens(copy.parent, text)
+        make_lists(copy.parent, text)
         status, last_line = check(copy)
         lane.check(f"{name}, exit status", status, 0)
         lane.check(f"{name}, what it says", last_line.removeprefix(f"{copy}: "), lambda came: came.startswith("ok ("))
