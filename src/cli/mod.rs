@@ -70,6 +70,7 @@ struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// The configuration file.
     // Not by clap's `env`, which would make `--to` exclude the variable, too.
