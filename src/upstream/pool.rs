@@ -134,11 +134,11 @@ impl Pool {
         self.clock.now() - since > ticks(self.limits.get().idle_timeout)
     }
 
-    /// Whether the endpoint hasn't closed it, as far as `reuse` wants that known. Of one that was in use in this very tick the
-    /// runtime has heard: what ends a connection after its answer comes before the next request, and in the same turn.
+    /// Whether the endpoint hasn't closed it, as far as `reuse` wants that known. Of one that was in use less than a tick ago
+    /// the runtime has heard: what ends a connection after its answer comes before the next request, or in the same turn.
     fn is_open(&self, connection: &mut Connection, since: u64, reuse: Reuse) -> bool {
         match reuse {
-            Reuse::IfOpen if self.clock.now() > since => connection.is_surely_quiet(),
+            Reuse::IfOpen if self.clock.now() > since + 1 => connection.is_surely_quiet(),
             Reuse::Welcome | Reuse::IfOpen => connection.is_quiet(),
             Reuse::Avoided => false,
         }

@@ -157,7 +157,7 @@ fn who_may_be_sent_a_request_only_once_is_asked_whether_the_connection_is_open()
         let pool = &scripted.local.pool;
         pool.put_back(scripted.kept_until(drop));
         let clock = &scripted.local.clock;
-        clock.advance(clock.now() + 1);
+        clock.advance(clock.now() + 2);
         assert!(pool.checkout(Reuse::IfOpen).is_none());
         pool.put_back(scripted.kept_until(drop));
         assert!(pool.checkout(Reuse::Welcome).is_some());
