@@ -177,7 +177,7 @@ class Headwater(Peer):
         return subprocess.run([self.program, "check", probe], capture_output=True, timeout=20).returncode == 0
 
     def left_out(self, bench):
-        return [key for key, line in self.OPTIONAL.items() if not self.knows(bench, line.format(admin=1))]
+        return [key for key, line in self.OPTIONAL.items() if not self.knows(bench, line.format(admin=2))]
 
     def reads_ranges_from_files(self, bench):
         return self.knows(bench, f"client_ip: {{ trusted_proxies_files: [{bench.write('one.txt', '10.0.0.0/8')}] }}")
