@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use memchr::memchr;
 
+/// Few heads have more.
+const USUAL_LINES: usize = 16;
+
 /// Where the lines of the head at hand end.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -26,6 +29,7 @@ impl Lines {
     pub(super) fn find_end<'a>(&mut self, window: &'a [u8]) -> Result<usize, &'a [u8]> {
         if self.is_untouched() {
             self.ends.clear();
+            self.ends.reserve(USUAL_LINES);
         }
         let new = window.get(self.scanned..).unwrap_or_default();
         let mut begin = self.ends.last().copied().unwrap_or_default();

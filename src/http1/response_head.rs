@@ -8,6 +8,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use super::decimal;
 pub use super::response::Framing;
 
+/// Few heads are longer.
+const USUAL_BYTES: usize = 512;
+
 /// The request that is answered, as far as its response depends on it.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
@@ -50,6 +53,8 @@ pub fn write(
     headers: &HeaderMap,
     length: Option<u64>,
 ) -> Announced {
+    // Of a new connection it is empty, and would grow many times.
+    out.reserve(USUAL_BYTES);
     let is_http_11 = asked.version == Version::HTTP_11;
     out.extend_from_slice(if is_http_11 {
         b"HTTP/1.1 "

@@ -46,6 +46,9 @@ pub struct Accepted {
     pub purpose: Arc<Purpose>,
 }
 
+/// Few connections have more of them: grown bit by bit, they would be copied many times.
+const USUAL_FIELDS_BYTES: usize = 256;
+
 /// Forwarding fields that are the same for every request of a connection whose peer nobody trusts, and who its client
 /// is, as HTTP/1.1 wants them on the wire. Written once per connection and snapshot.
 #[derive(Debug, Default)]
@@ -172,6 +175,7 @@ impl Connection {
         if fields.version != snapshot.version {
             fields.version = snapshot.version;
             fields.bytes.clear();
+            fields.bytes.reserve(USUAL_FIELDS_BYTES);
             let emit = &snapshot.config.emit;
             let sink = &mut HeadSink(&mut fields.bytes);
             client_ip::emit_constant(peer, &self.local_end, emit, sink);
