@@ -13,61 +13,36 @@ impl File {
     pub(super) fn find(path: &str) -> Option<&'static Self> {
         FILES.iter().find(|file| file.path == path)
     }
+
+    const fn new(path: &'static str, content_type: &'static str, text: &'static str) -> Self {
+        Self {
+            path,
+            content_type,
+            text,
+        }
+    }
 }
 
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 static FILES: [File; 10] = [
-    File {
-        path: "/",
-        content_type: "text/html; charset=utf-8",
-        text: include_str!("page/index.html"),
-    },
-    File {
-        path: "/page/page.css",
-        content_type: "text/css; charset=utf-8",
-        text: include_str!("page/page.css"),
-    },
-    File {
-        path: "/page/icon.svg",
-        content_type: "image/svg+xml",
-        text: include_str!("page/icon.svg"),
-    },
-    File {
-        path: "/page/page.js",
-        content_type: SCRIPT,
-        text: include_str!("page/page.js"),
-    },
-    File {
-        path: "/page/api.js",
-        content_type: SCRIPT,
-        text: include_str!("page/api.js"),
-    },
-    File {
-        path: "/page/dom.js",
-        content_type: SCRIPT,
-        text: include_str!("page/dom.js"),
-    },
-    File {
-        path: "/page/explain.js",
-        content_type: SCRIPT,
-        text: include_str!("page/explain.js"),
-    },
-    File {
-        path: "/page/flows.js",
-        content_type: SCRIPT,
-        text: include_str!("page/flows.js"),
-    },
-    File {
-        path: "/page/requests.js",
-        content_type: SCRIPT,
-        text: include_str!("page/requests.js"),
-    },
-    File {
-        path: "/page/state.js",
-        content_type: SCRIPT,
-        text: include_str!("page/state.js"),
-    },
+    File::new("/", HTML, include_str!("page/index.html")),
+    File::new("/page/page.css", CSS, include_str!("page/page.css")),
+    File::new("/page/icon.svg", SVG, include_str!("page/icon.svg")),
+    File::new("/page/page.js", SCRIPT, include_str!("page/page.js")),
+    File::new("/page/api.js", SCRIPT, include_str!("page/api.js")),
+    File::new("/page/dom.js", SCRIPT, include_str!("page/dom.js")),
+    File::new("/page/explain.js", SCRIPT, include_str!("page/explain.js")),
+    File::new("/page/flows.js", SCRIPT, include_str!("page/flows.js")),
+    File::new(
+        "/page/requests.js",
+        SCRIPT,
+        include_str!("page/requests.js"),
+    ),
+    File::new("/page/state.js", SCRIPT, include_str!("page/state.js")),
 ];
 
 #[cfg(test)]
