@@ -86,13 +86,7 @@ async fn serve(
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(shared.answer(request).await) }
     });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIME)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    let mut connection = pin!(http().serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = end.cancelled() => {
@@ -102,5 +96,46 @@ async fn serve(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "admin connection");
+    }
+}
+
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(MAX_HEAD_BYTES);
+    http
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// Sends the beginning of a head, the rest after so long, and reads to the end.
+    async fn ask(rest_after: Duration) -> String {
+        let (mut client, server) = duplex(4096);
+        let ok = service_fn(|_| async { Ok::<_, Infallible>(Response::new("ok".to_owned())) });
+        let served = tokio::spawn(http().serve_connection(TokioIo::new(server), ok));
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        tokio::time::sleep(rest_after).await;
+        // Nobody may be there any more.
+        let rest = b"host: a\r\nconnection: close\r\n\r\n";
+        let _ = client.write_all(rest).await;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        drop(served.await.unwrap());
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_a_minute() {
+        let almost = HEAD_TIME.mul_f32(0.98);
+        let answer = ask(almost).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let answer = ask(HEAD_TIME.mul_f32(1.02)).await;
+        assert!(!answer.contains("200"), "{answer}");
     }
 }
