@@ -10,7 +10,9 @@
 //! It doesn't touch `Content-Length`, whose fate is the codec's, and it removes `Upgrade` and `TE`
 //! always: whoever keeps a WebSocket upgrade or `TE: trailers` writes the field anew.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::HeaderMap;
+
+use crate::fields::{Fields, is};
 
 /// What one message says about the connection it came on; made once, asked about each field.
 ///
@@ -31,24 +33,26 @@ impl<'a> HopByHop<'a> {
     /// Doesn't allocate when they hold nothing beyond `close`, `keep-alive`, `upgrade`, names that
     /// go anyway and names that may not be nominated.
     pub fn of_request(headers: &'a HeaderMap) -> Self {
-        Self::of(headers, Message::Request)
+        let fields = headers.iter();
+        let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        Self::of(fields, Message::Request)
     }
 
     /// Reads the `Connection` lines of a response; allocates as [`HopByHop::of_request`] does.
-    pub fn of_response(headers: &'a HeaderMap) -> Self {
-        Self::of(headers, Message::Response)
+    pub fn of_response(fields: &'a Fields) -> Self {
+        Self::of(fields.iter(), Message::Response)
     }
 
     /// Whether this field, or this trailer, ends here.
     ///
     /// True for `te` and `upgrade` whatever they say: see [`HopByHop::accepts_trailers`] and
     /// [`HopByHop::upgrade`].
-    pub fn removes(&self, name: &HeaderName) -> bool {
-        let name = name.as_str();
+    pub fn removes(&self, name: impl AsRef<[u8]>) -> bool {
+        let name = name.as_ref();
         is_connection_scoped(name)
-            || self.nominated.iter().any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
+            || self.nominated.iter().any(|option| option.eq_ignore_ascii_case(name))
             // No such field exists, but CGI hands it to programs as HTTP_PROXY (CVE-2016-5385).
-            || (self.message == Message::Request && name == "proxy")
+            || (self.message == Message::Request && name.eq_ignore_ascii_case(b"proxy"))
     }
 
     /// Whether `Connection: close` was there.
@@ -69,7 +73,7 @@ impl<'a> HopByHop<'a> {
         self.accepts_trailers
     }
 
-    fn of(headers: &'a HeaderMap, message: Message) -> Self {
+    fn of(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>, message: Message) -> Self {
         let mut hop_by_hop = Self {
             message,
             close: false,
@@ -78,12 +82,12 @@ impl<'a> HopByHop<'a> {
             nominated: Vec::new(),
         };
         // One pass: asking a map for the two costs as much for each as looking at all fields there are.
-        for (name, value) in headers {
-            if *name == header::CONNECTION {
+        for (name, value) in fields {
+            if is(name, "Connection") {
                 for option in elements(value) {
                     hop_by_hop.note(option);
                 }
-            } else if *name == header::TE {
+            } else if is(name, "TE") {
                 hop_by_hop.accepts_trailers |=
                     elements(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
             }
@@ -92,12 +96,12 @@ impl<'a> HopByHop<'a> {
     }
 
     fn note(&mut self, option: &'a [u8]) {
-        if option.eq_ignore_ascii_case(b"close") {
+        if is(option, "close") {
             self.close = true;
-        } else if option.eq_ignore_ascii_case(b"upgrade") {
+        } else if is(option, "upgrade") {
             self.upgrade = true;
-        } else if !option.eq_ignore_ascii_case(b"keep-alive")
-            && !goes_anyway(option)
+        } else if !is(option, "keep-alive")
+            && !is_connection_scoped(option)
             && !may_not_be_nominated(option)
         {
             self.nominated.push(option);
@@ -106,24 +110,13 @@ impl<'a> HopByHop<'a> {
 }
 
 /// Removes from a response's fields what belonged to the connection it came on.
-pub fn strip_response(headers: &mut HeaderMap) {
-    let hop_by_hop = HopByHop::of_response(headers);
-    if !hop_by_hop.nominated.is_empty() {
-        let removed = headers.keys().filter(|name| hop_by_hop.removes(name));
-        let removed: Vec<HeaderName> = removed.cloned().collect();
-        for name in removed {
-            headers.remove(name);
-        }
-    }
-    let scoped = |headers: &HeaderMap| {
-        let mut names = headers.keys();
-        names
-            .find(|name| is_connection_scoped(name.as_str()))
-            .cloned()
-    };
-    while let Some(name) = scoped(headers) {
-        headers.remove(name);
-    }
+pub fn strip_response(fields: &mut Fields) {
+    let HopByHop { nominated, .. } = HopByHop::of_response(fields);
+    let nominated: Vec<Vec<u8>> = nominated.into_iter().map(<[u8]>::to_vec).collect();
+    fields.retain(|name| {
+        let mut nominated = nominated.iter();
+        !is_connection_scoped(name) && !nominated.any(|option| option.eq_ignore_ascii_case(name))
+    });
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,22 +126,15 @@ enum Message {
 }
 
 /// The non-empty elements of a line of a comma-separated field.
-fn elements(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    line.as_bytes()
-        .split(|byte| *byte == b',')
+fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b',')
         .map(<[u8]>::trim_ascii)
         .filter(|element| !element.is_empty())
 }
 
-/// Whether a field of this name, in lower case, ends here whether nominated or not.
-fn is_connection_scoped(name: &str) -> bool {
-    CONNECTION_SCOPED.contains(&name)
-}
-
-fn goes_anyway(option: &[u8]) -> bool {
-    CONNECTION_SCOPED
-        .iter()
-        .any(|name| option.eq_ignore_ascii_case(name.as_bytes()))
+/// Whether a field of this name ends here whether nominated or not.
+fn is_connection_scoped(name: &[u8]) -> bool {
+    CONNECTION_SCOPED.iter().any(|scoped| is(name, scoped))
 }
 
 /// Whether removing this field at a client's word would take away its framing, its credentials or
@@ -172,16 +158,16 @@ fn may_not_be_nominated(option: &[u8]) -> bool {
 /// the answers to what it sent itself (§11.7), so credentials and challenges for a proxy go no
 /// further in either direction. `Trailer` isn't here: trailers are passed on.
 const CONNECTION_SCOPED: [&str; 10] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-authentication-info",
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Connection",
+    "TE",
+    "Transfer-Encoding",
+    "Upgrade",
+    "HTTP2-Settings",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "Proxy-Authentication-Info",
 ];
 
 /// Fields that `Connection` can't remove: framing, credentials, and the names that say who and

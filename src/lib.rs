@@ -7,7 +7,7 @@
 //!
 //! | floor | modules | about |
 //! | --- | --- | --- |
-//! | 0 | [`client_ip`], [`balance`], [`route`], [`hop_by_hop`], [`proxy_protocol`], [`http1`] | pure: values in, values out |
+//! | 0 | [`fields`], [`client_ip`], [`balance`], [`route`], [`hop_by_hop`], [`proxy_protocol`], [`http1`] | pure: values in, values out |
 //! | 1 | [`config`] | what is wanted |
 //! | 2 | [`telemetry`] | what is seen |
 //! | 3 | [`transport`] | bytes |
@@ -25,6 +25,7 @@
 
 pub mod balance;
 pub mod client_ip;
+pub mod fields;
 pub mod hop_by_hop;
 pub mod http1;
 pub mod proxy_protocol;

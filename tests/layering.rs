@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Every module, lowest first.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
+    "fields",
     "client_ip",
     "balance",
     "route",
@@ -30,9 +31,13 @@ const ORDER: [&str; 14] = [
     "cli",
 ];
 
-/// The modules that don't name each other, the exception aside.
-const FLOOR_0: &[&str] = ORDER.split_at(6).0;
-const NEIGHBOURS: (&str, &str) = ("http1", "hop_by_hop");
+/// The modules that don't name each other, the exceptions aside.
+const FLOOR_0: &[&str] = ORDER.split_at(7).0;
+const NEIGHBOURS: [(&str, &str); 3] = [
+    ("http1", "hop_by_hop"),
+    ("http1", "fields"),
+    ("hop_by_hop", "fields"),
+];
 
 /// What floor 0 does without.
 const IMPURE: [&str; 14] = [
@@ -141,7 +146,7 @@ fn may_name(module: &str, named: &str) -> bool {
     let floor = |name| ORDER.iter().position(|known| *known == name);
     let neighbours = FLOOR_0.contains(&module) && FLOOR_0.contains(&named);
     module == named
-        || (module, named) == NEIGHBOURS
+        || NEIGHBOURS.contains(&(module, named))
         || (!neighbours && floor(named).is_some() && floor(named) < floor(module))
 }
 
@@ -314,6 +319,7 @@ fn what_is_allowed_is_not_found() {
             "use crate::client_ip::Addr;\nuse crate::proxy::error;",
         ),
         ("http1/request.rs", "use crate::hop_by_hop::HopByHop;"),
+        ("hop_by_hop.rs", "use crate::fields::Fields;"),
         ("upstream/h1/body.rs", "use super::super::pool::Pool;"),
         (
             "server/x.rs",

@@ -262,13 +262,13 @@ pub(crate) fn client_chunks() -> Part {
 
 /// The head of a usual response, written.
 pub(crate) fn client_answer() -> Part {
-    let headers = browser_headers(&[]);
+    let fields = browser_headers(&[]).into();
     let asked = response_head::Asked::new(&Method::GET, Version::HTTP_11, true);
     let mut out = Vec::with_capacity(4096);
     ready(move || {
         out.clear();
-        let headers = black_box(&headers);
-        let announced = response_head::write(&mut out, asked, StatusCode::OK, headers, Some(100));
+        let fields = black_box(&fields);
+        let announced = response_head::write(&mut out, asked, StatusCode::OK, fields, Some(100));
         assert!(black_box(announced).keep_alive);
     })
 }

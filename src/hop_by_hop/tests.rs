@@ -1,4 +1,5 @@
-use http::HeaderValue;
+use http::header::CONNECTION;
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
@@ -24,13 +25,12 @@ fn name(text: &str) -> HeaderName {
 
 #[test]
 fn connection_scoped_fields_go_unasked() {
-    let headers = HeaderMap::new();
     for hop_by_hop in [
-        HopByHop::of_request(&headers),
-        HopByHop::of_response(&headers),
+        HopByHop::of_request(&HeaderMap::new()),
+        HopByHop::of_response(&Fields::default()),
     ] {
         for scoped in CONNECTION_SCOPED {
-            assert!(hop_by_hop.removes(&name(scoped)), "{scoped}");
+            assert!(hop_by_hop.removes(name(scoped)), "{scoped}");
         }
     }
 }
@@ -49,7 +49,7 @@ fn end_to_end_fields_stay() {
     ];
     for end_to_end in kept {
         assert!(
-            !HopByHop::of_request(&headers).removes(&name(end_to_end)),
+            !HopByHop::of_request(&headers).removes(name(end_to_end)),
             "{end_to_end}"
         );
     }
@@ -67,15 +67,15 @@ fn nominated_fields_go() {
     for lines in lists {
         let headers = fields(lines);
         assert!(
-            HopByHop::of_request(&headers).removes(&name("x-own")),
+            HopByHop::of_request(&headers).removes(name("x-own")),
             "{lines:?}"
         );
         assert!(
-            HopByHop::of_response(&headers).removes(&name("x-own")),
+            HopByHop::of_response(&headers.clone().into()).removes(name("x-own")),
             "{lines:?}"
         );
         assert!(
-            !HopByHop::of_request(&headers).removes(&name("x-ow")),
+            !HopByHop::of_request(&headers).removes(name("x-ow")),
             "{lines:?}"
         );
     }
@@ -99,13 +99,13 @@ fn identity_credentials_and_framing_cannot_be_nominated() {
     ];
     for nominated in never {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONNECTION, nominated.parse().unwrap());
+        headers.insert(CONNECTION, nominated.parse().unwrap());
         let hop_by_hop = HopByHop::of_request(&headers);
         if let Ok(name) = nominated.parse::<HeaderName>() {
             assert!(!hop_by_hop.removes(&name), "{nominated}");
         }
         assert!(
-            hop_by_hop.removes(&header::CONNECTION),
+            hop_by_hop.removes(CONNECTION),
             "the nomination itself never travels"
         );
     }
@@ -122,9 +122,44 @@ fn ordinary_options_take_no_memory() {
 
 #[test]
 fn proxy_is_removed_from_requests_alone() {
-    let headers = HeaderMap::new();
-    assert!(HopByHop::of_request(&headers).removes(&name("proxy")));
-    assert!(!HopByHop::of_response(&headers).removes(&name("proxy")));
+    assert!(HopByHop::of_request(&HeaderMap::new()).removes(name("proxy")));
+    assert!(!HopByHop::of_response(&Fields::default()).removes(name("proxy")));
+}
+
+#[test]
+fn a_response_keeps_what_is_end_to_end() {
+    for (lines, kept) in [
+        (&[("etag", "1"), ("date", "2")][..], &["etag", "date"][..]),
+        (
+            &[
+                ("connection", "close"),
+                ("etag", "1"),
+                ("keep-alive", "timeout=5"),
+                ("upgrade", "h2c"),
+                ("te", ""),
+                ("http2-settings", ""),
+                ("proxy-connection", "keep-alive"),
+                ("proxy-authenticate", "Basic"),
+            ],
+            &["etag"],
+        ),
+        (
+            &[
+                ("x-own", "1"),
+                ("connection", "X-Own, etag, content-length"),
+                ("etag", "1"),
+                ("content-length", "2"),
+                ("x-owner", "1"),
+            ],
+            &["content-length", "x-owner"],
+        ),
+    ] {
+        let mut fields = Fields::from(fields(lines));
+        strip_response(&mut fields);
+        let names: Vec<_> = fields.iter().map(|(name, _)| name).collect();
+        let kept: Vec<_> = kept.iter().map(|name| name.as_bytes()).collect();
+        assert_eq!(names, kept);
+    }
 }
 
 #[test]
@@ -177,10 +212,10 @@ proptest! {
     #[test]
     fn no_connection_line_removes_what_tells_who_the_client_is(line in "[ -~\t]{0,60}") {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONNECTION, HeaderValue::from_str(&line).unwrap());
+        headers.insert(CONNECTION, HeaderValue::from_str(&line).unwrap());
         let hop_by_hop = HopByHop::of_request(&headers);
         for protected in NEVER_NOMINATED {
-            prop_assert!(!hop_by_hop.removes(&name(protected)));
+            prop_assert!(!hop_by_hop.removes(name(protected)));
         }
     }
 
@@ -191,7 +226,7 @@ proptest! {
     ) {
         let mut headers = HeaderMap::new();
         let line = format!("{before},{nominated}");
-        headers.insert(header::CONNECTION, HeaderValue::from_str(&line).unwrap());
-        prop_assert!(HopByHop::of_request(&headers).removes(&name(&nominated)));
+        headers.insert(CONNECTION, HeaderValue::from_str(&line).unwrap());
+        prop_assert!(HopByHop::of_request(&headers).removes(name(&nominated)));
     }
 }

@@ -3,23 +3,69 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 
 use super::lines::without_end;
+use crate::fields::{self, Line, is};
+
+/// What [`HeaderName`] takes.
+const MOST_NAME_BYTES: usize = 65_535;
 
 /// The field in these bytes of `head`, whose memory its value shares; `None` if they aren't a field line.
 ///
 /// There is no space before the colon and no folded line: neither makes a name.
 pub(super) fn read(head: &Bytes, line: Range<usize>) -> Option<(HeaderName, HeaderValue)> {
-    let bytes = without_end(head.get(line.clone())?);
-    let colon = bytes.iter().position(|byte| *byte == b':')?;
-    let (name, value) = bytes.split_at_checked(colon)?;
-    let name = usual_name(name).or_else(|| HeaderName::from_bytes(name).ok())?;
-    let value = trimmed(value.get(1..)?);
-    let begin = line.start + colon + 1;
-    let value = head.slice(begin + value.start..begin + value.end);
-    let value = HeaderValue::from_maybe_shared(value).ok()?;
+    let Line { name, value } = find(head, line)?;
+    let name = fields::name(head.get(name)?)?;
+    let value = HeaderValue::from_maybe_shared(head.slice(value)).ok()?;
     Some((name, value))
+}
+
+/// Where name and value are in these bytes of `head`; `None` as [`read`] has it, but for a value of anything: see
+/// [`is_text`].
+pub(super) fn find(head: &[u8], line: Range<usize>) -> Option<Line> {
+    let bytes = without_end(head.get(line.clone())?);
+    let colon = bytes.iter().position(|byte| !is_token(*byte))?;
+    let (name, rest) = bytes.split_at_checked(colon)?;
+    let value = rest.strip_prefix(b":")?;
+    if name.is_empty() || name.len() > MOST_NAME_BYTES {
+        return None;
+    }
+    let value = trimmed(value);
+    let begin = line.start + colon + 1;
+    Some(Line {
+        name: line.start..line.start + colon,
+        value: begin + value.start..begin + value.end,
+    })
+}
+
+/// RFC 9110 §5.6.2.
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKEN.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+/// What [`is_token`] says of each byte: a look at a table is the quickest way to tell.
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        #[expect(clippy::indexing_slicing, reason = "any byte has a place in it")]
+        {
+            table[byte as usize] = byte.is_ascii_alphanumeric()
+                || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// Whether a whole head holds nothing but text between its line ends (RFC 9110 §5.5, RFC 9112 §2.2): no CR is without its LF.
+/// Looks at all of it: that takes many bytes at a time.
+pub(super) fn is_text(head: &[u8]) -> bool {
+    let is_wrong = |byte: u8, next: u8| is_out_of_place(byte) || (byte == b'\r' && next != b'\n');
+    let pairs = head.iter().zip(head.iter().skip(1));
+    let is_wrong = pairs.fold(false, |any, (byte, next)| any | is_wrong(*byte, *next));
+    !is_wrong && head.ends_with(b"\n")
 }
 
 /// Whether this can't be in a head, wherever it stands.
@@ -43,8 +89,8 @@ impl Persistence {
     /// Reads one line of `Connection`.
     pub(super) fn note(&mut self, value: &[u8]) {
         for option in members(value) {
-            self.closes |= option.eq_ignore_ascii_case(b"close");
-            self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            self.closes |= is(option, "close");
+            self.keeps_alive |= is(option, "keep-alive");
         }
     }
 
@@ -55,84 +101,14 @@ impl Persistence {
 }
 
 /// Where a value is without the white space around it (RFC 9110 §5.5).
-fn trimmed(value: &[u8]) -> Range<usize> {
-    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t');
-    match value.iter().position(is_text) {
-        Some(begin) => {
-            begin
-                ..value
-                    .iter()
-                    .rposition(is_text)
-                    .map_or(begin, |last| last + 1)
-        }
-        None => 0..0,
+fn trimmed(mut value: &[u8]) -> Range<usize> {
+    let mut begin = 0;
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+        begin += 1;
     }
-}
-
-/// The names that most messages are made of, as most spell them: quicker than reading any name in any spelling.
-fn usual_name(name: &[u8]) -> Option<HeaderName> {
-    Some(match name {
-        b"Host" | b"host" => header::HOST,
-        b"Date" | b"date" => header::DATE,
-        b"ETag" | b"etag" => header::ETAG,
-        b"Vary" | b"vary" => header::VARY,
-        b"Accept" | b"accept" => header::ACCEPT,
-        b"Cookie" | b"cookie" => header::COOKIE,
-        b"Server" | b"server" => header::SERVER,
-        b"Referer" | b"referer" => header::REFERER,
-        b"Connection" | b"connection" => header::CONNECTION,
-        b"User-Agent" | b"user-agent" => header::USER_AGENT,
-        b"Set-Cookie" | b"set-cookie" => header::SET_COOKIE,
-        b"Content-Type" | b"content-type" => header::CONTENT_TYPE,
-        b"Accept-Ranges" | b"accept-ranges" => header::ACCEPT_RANGES,
-        b"Authorization" | b"authorization" => header::AUTHORIZATION,
-        b"Cache-Control" | b"cache-control" => header::CACHE_CONTROL,
-        b"Last-Modified" | b"last-modified" => header::LAST_MODIFIED,
-        b"Content-Length" | b"content-length" => header::CONTENT_LENGTH,
-        b"Accept-Encoding" | b"accept-encoding" => header::ACCEPT_ENCODING,
-        b"Accept-Language" | b"accept-language" => header::ACCEPT_LANGUAGE,
-        b"Content-Encoding" | b"content-encoding" => header::CONTENT_ENCODING,
-        b"Transfer-Encoding" | b"transfer-encoding" => header::TRANSFER_ENCODING,
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_usual_name_is_the_one_that_is_spelt() {
-        for name in [
-            "Host",
-            "Date",
-            "ETag",
-            "Vary",
-            "Accept",
-            "Cookie",
-            "Server",
-            "Referer",
-            "Connection",
-            "User-Agent",
-            "Set-Cookie",
-            "Content-Type",
-            "Accept-Ranges",
-            "Authorization",
-            "Cache-Control",
-            "Last-Modified",
-            "Content-Length",
-            "Accept-Encoding",
-            "Accept-Language",
-            "Content-Encoding",
-            "Transfer-Encoding",
-        ] {
-            for spelt in [name.to_owned(), name.to_lowercase()] {
-                let usual = usual_name(spelt.as_bytes()).expect(name);
-                assert_eq!(usual.as_str(), name.to_lowercase());
-            }
-        }
-        for name in ["HOST", "hos", "hosts", "content\rlength", ""] {
-            assert_eq!(usual_name(name.as_bytes()), None, "{name:?}");
-        }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
     }
+    begin..begin + value.len()
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
 /// Few heads have more.
 const USUAL_LINES: usize = 16;
@@ -33,16 +33,15 @@ impl Lines {
         }
         let new = window.get(self.scanned..).unwrap_or_default();
         let mut begin = self.ends.last().copied().unwrap_or_default();
-        let mut from = self.scanned;
-        while let Some(lf) = memchr(b'\n', window.get(from..).unwrap_or_default()) {
-            let end = from + lf + 1;
+        for lf in memchr_iter(b'\n', new) {
+            let lf = self.scanned + lf;
+            let end = lf + 1;
             self.ends.push(end);
-            if without_end(window.get(begin..end).unwrap_or_default()).is_empty() {
+            if lf == begin || (lf == begin + 1 && window.get(begin) == Some(&b'\r')) {
                 self.scanned = 0;
                 return Ok(end);
             }
             begin = end;
-            from = end;
         }
         self.scanned = window.len();
         Err(new)

@@ -140,7 +140,7 @@ impl Reader {
         let method = words.next().unwrap_or_default();
         // However little of it comes at a time, no byte is judged twice.
         let seen = buffer.len() - new.len();
-        if !method.iter().skip(seen).copied().all(is_token) {
+        if !method.iter().skip(seen).copied().all(fields::is_token) {
             return Err(bad("request_line"));
         }
         match words.next() {
@@ -205,7 +205,7 @@ impl<'a> RequestLine<'a> {
         if target.len() > limits.max_target_bytes {
             return Err(TARGET_TOO_LONG);
         }
-        if method.is_empty() || !method.iter().copied().all(is_token) {
+        if method.is_empty() || !method.iter().copied().all(fields::is_token) {
             return Err(bad("method"));
         }
         // A fragment never belongs in a request, and would be cut off unseen.
@@ -310,11 +310,6 @@ impl Notes {
             accepts_trailers: self.accepts_trailers && is_http_11,
         }
     }
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

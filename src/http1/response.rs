@@ -8,12 +8,15 @@
 //! Left out: the reason phrase, which means nothing (RFC 9112 §4), and what a 101 leads to. CONNECT
 //! is never sent upstream, so its special framing isn't known here.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 
 use super::decimal;
 use super::fields::{self, Persistence};
 use super::lines::Lines;
+use crate::fields::{Fields, is};
 
 /// Bounds on a response head.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +43,7 @@ pub struct Head {
     pub status: StatusCode,
     /// The fields. `Content-Length` is gone where it must not be believed (beside
     /// `Transfer-Encoding`) or not be sent on (204); hop-by-hop fields are still there.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// How the body ends, with the request's method and the status already considered.
     pub framing: Framing,
     /// Whether the connection may carry another request once the body has been read.
@@ -119,7 +122,7 @@ impl Reader {
             Ok(length) => {
                 self.line_checked = false;
                 let head = buffer.split_to(length).freeze();
-                self.parse(&head, method, limits).map(Some)
+                self.parse(head, method, limits).map(Some)
             }
             Err(_) if buffer.len() >= limits.max_bytes => Err(Error::TooLarge),
             Err(new) => {
@@ -147,23 +150,24 @@ impl Reader {
         }
     }
 
-    fn parse(&self, head: &Bytes, method: &Method, limits: &Limits) -> Result<Head, Error> {
-        let line = StatusLine::parse(self.lines.first(head).unwrap_or_default())?;
+    fn parse(&self, head: Bytes, method: &Method, limits: &Limits) -> Result<Head, Error> {
+        let line = StatusLine::parse(self.lines.first(&head).unwrap_or_default())?;
         let lines = self.lines.fields();
         if lines.len() > limits.max_fields {
             return Err(Error::TooManyFields);
         }
-        let mut headers =
-            HeaderMap::try_with_capacity(lines.len()).map_err(|_| Error::TooManyFields)?;
+        if !fields::is_text(&head) {
+            return Err(Error::Field);
+        }
+        let mut found = Vec::with_capacity(lines.len());
         let mut notes = Notes::default();
         for line in lines {
-            let (name, value) = fields::read(head, line).ok_or(Error::Field)?;
-            notes.note(&name, &value)?;
-            headers
-                .try_append(name, value)
-                .map_err(|_| Error::TooManyFields)?;
+            let line = fields::find(&head, line).ok_or(Error::Field)?;
+            let part = |range: &Range<usize>| head.get(range.clone()).unwrap_or_default();
+            notes.note(part(&line.name), part(&line.value))?;
+            found.push(line);
         }
-        notes.into_head(method, line, headers)
+        notes.into_head(method, line, Fields::received(head, found))
     }
 }
 
@@ -235,19 +239,18 @@ struct Notes {
 }
 
 impl Notes {
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Error> {
-        let value = value.as_bytes();
-        if *name == header::CONTENT_LENGTH {
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Error> {
+        if is(name, "Content-Length") {
             if self.length.is_some() {
                 return Err(Error::ContentLength);
             }
             self.length = Some(decimal::parse(value).ok_or(Error::ContentLength)?);
-        } else if *name == header::TRANSFER_ENCODING {
+        } else if is(name, "Transfer-Encoding") {
             if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Error::TransferEncoding);
             }
             self.chunked = true;
-        } else if *name == header::CONNECTION {
+        } else if is(name, "Connection") {
             self.persistence.note(value);
         }
         Ok(())
@@ -257,7 +260,7 @@ impl Notes {
         self,
         method: &Method,
         line: StatusLine,
-        mut headers: HeaderMap,
+        mut fields: Fields,
     ) -> Result<Head, Error> {
         if self.chunked && !line.is_http_11 {
             return Err(Error::TransferEncoding);
@@ -265,11 +268,11 @@ impl Notes {
         let (framing, unambiguous) = self.frame(method, line.status)?;
         // RFC 9112 §6.3 and RFC 9110 §8.6: neither to be believed nor to be sent on.
         if self.length.is_some() && (self.chunked || line.status == StatusCode::NO_CONTENT) {
-            headers.remove(header::CONTENT_LENGTH);
+            fields.remove(&header::CONTENT_LENGTH);
         }
         Ok(Head {
             status: line.status,
-            headers,
+            fields,
             framing,
             keep_alive: unambiguous
                 && framing != Framing::UntilClose

@@ -3,10 +3,11 @@
 //! The head frames its message once, whatever fields it is given: framing fields among them are left out, but for a
 //! Content-Length that tells of a body which isn't sent.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 
 use super::decimal;
 pub use super::response::Framing;
+use crate::fields::{Fields, is};
 
 /// Few heads are longer.
 const USUAL_BYTES: usize = 512;
@@ -44,13 +45,13 @@ pub struct Announced {
 
 /// Writes the head of a final response, or of a 101, whose body has `length` bytes if that is known.
 ///
-/// Among `headers`, `Connection: close` ends the connection. Where the connection ends, or where HTTP/1.0 has it go on,
+/// Among `fields`, `Connection: close` ends the connection. Where the connection ends, or where HTTP/1.0 has it go on,
 /// the head says so.
 pub fn write(
     out: &mut Vec<u8>,
     asked: Asked,
     status: StatusCode,
-    headers: &HeaderMap,
+    fields: &Fields,
     length: Option<u64>,
 ) -> Announced {
     // Of a new connection it is empty, and would grow many times.
@@ -67,23 +68,7 @@ pub fn write(
     out.extend_from_slice(b"\r\n");
 
     let mut told = Told::default();
-    for (name, value) in headers {
-        if *name == header::CONTENT_LENGTH {
-            told.length = Some(value);
-            continue;
-        }
-        if *name == header::TRANSFER_ENCODING {
-            continue;
-        }
-        if *name == header::CONNECTION {
-            told.connection = true;
-            told.close |= value.as_bytes().eq_ignore_ascii_case(b"close");
-        }
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
+    fields.write(out, |name, value| told.goes_on(name, value));
     let framing = write_framing(out, asked, status, told.length, length);
     let keep_alive = asked.keep_alive && !told.close && framing != Framing::UntilClose;
     if !told.connection {
@@ -103,9 +88,24 @@ pub fn write(
 /// What fields said.
 #[derive(Debug, Default)]
 struct Told<'a> {
-    length: Option<&'a HeaderValue>,
+    length: Option<&'a [u8]>,
     connection: bool,
     close: bool,
+}
+
+impl<'a> Told<'a> {
+    /// Notes what a field says about the message; whether it is to be written.
+    fn goes_on(&mut self, name: &[u8], value: &'a [u8]) -> bool {
+        if is(name, "Content-Length") {
+            self.length = Some(value);
+            return false;
+        }
+        if is(name, "Connection") {
+            self.connection = true;
+            self.close |= value.eq_ignore_ascii_case(b"close");
+        }
+        !is(name, "Transfer-Encoding")
+    }
 }
 
 /// RFC 9112 §6.
@@ -113,7 +113,7 @@ fn write_framing(
     out: &mut Vec<u8>,
     asked: Asked,
     status: StatusCode,
-    told: Option<&HeaderValue>,
+    told: Option<&[u8]>,
     length: Option<u64>,
 ) -> Framing {
     if status.is_informational() || status == StatusCode::NO_CONTENT {
@@ -122,13 +122,13 @@ fn write_framing(
     if asked.head || status == StatusCode::NOT_MODIFIED {
         // As the response to a GET would have it (RFC 9110 §8.6).
         match (told, length) {
-            (Some(told), _) => write_length(out, told.as_bytes()),
+            (Some(told), _) => write_length(out, told),
             (None, Some(length @ 1..)) => decimal::with(length, |digits| write_length(out, digits)),
             (None, Some(0) | None) => {}
         }
         return Framing::None;
     }
-    let told_length = || decimal::parse(told?.as_bytes());
+    let told_length = || decimal::parse(told?);
     if let Some(length) = length.or_else(told_length) {
         decimal::with(length, |digits| write_length(out, digits));
         return Framing::Length(length);

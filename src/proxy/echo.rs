@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::SEC_WEBSOCKET_ACCEPT;
-use http::{HeaderName, Response, StatusCode};
+use http::{HeaderName, StatusCode};
 use http_body::Body as _;
 
 use crate::client_ip::SocketPeer;
@@ -20,6 +20,7 @@ use crate::upstream::whoami::{self, ClientFacts, Identity, MAX_BODY_BYTES};
 use super::body::Body;
 use super::error::Error;
 use super::forward::Outgoing;
+use super::response::Response;
 use super::upgrade::Tunnel;
 
 /// The echo service of one worker.
@@ -39,13 +40,12 @@ impl Echo {
         &self,
         request: &Outgoing<'_>,
         idle: Duration,
-    ) -> Option<Result<Response<Body>, Error>> {
+    ) -> Option<Result<Response, Error>> {
         let asked = request.upgrade.as_ref()?;
         let headers = &request.parts.headers;
         let accept = whoami::agree(&request.parts.uri, headers, asked.key(headers))?;
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
+        let mut response = Response::new(StatusCode::SWITCHING_PROTOCOLS, Body::empty());
+        response.fields.insert(SEC_WEBSOCKET_ACCEPT, accept);
         Some(asked.agree(response, Tunnel::to_echo(self.clock.register(), idle)))
     }
 
@@ -55,7 +55,7 @@ impl Echo {
         request: &Outgoing<'_>,
         body: Option<Box<ClientBody>>,
         of: EchoOf,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response, Error> {
         let mut beginning = BytesMut::new();
         if let Some(body) = body {
             collect(body, &mut beginning).await?;
@@ -86,7 +86,12 @@ impl Echo {
             },
             &self.identity,
         );
-        Ok(answer.map(Body::echo))
+        let (parts, answer) = answer.into_parts();
+        Ok(Response {
+            status: parts.status,
+            fields: parts.headers.into(),
+            body: Body::echo(answer),
+        })
     }
 }
 

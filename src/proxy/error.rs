@@ -1,7 +1,7 @@
 //! How a request fails: which side is to blame, what the client is told, and what the log says.
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderName, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderName, StatusCode};
 
 use crate::http1::refused::{Place, Refused};
 use crate::transport::{client_body, dial};
@@ -9,6 +9,7 @@ use crate::upstream::h1;
 use crate::upstream::turn::Unavailable;
 
 use super::body::Body;
+use super::response::Response;
 
 /// Which side failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,23 +186,23 @@ impl Error {
 
     /// The answer: one short line of text, the request's id, and nothing a stranger could use. `name` is that of the field
     /// with the id.
-    pub fn response(&self, name: &HeaderName, request_id: &str) -> Response<Body> {
-        let mut response = Response::new(Body::full(self.line(request_id).into()));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(
+    pub fn response(&self, name: &HeaderName, request_id: &str) -> Response {
+        let body = Body::full(self.line(request_id).into());
+        let mut response = Response::new(self.status, body);
+        let fields = &mut response.fields;
+        fields.insert(
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         if let Ok(id) = HeaderValue::from_str(request_id) {
-            headers.insert(name, id);
-        }
-        if self.fate == Fate::Close {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            fields.insert(name.clone(), id);
         }
         if self.is_passing {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
-            headers.insert(RETRY_AFTER, seconds);
+            fields.insert(RETRY_AFTER, seconds);
+        }
+        if self.fate == Fate::Close {
+            response.close();
         }
         response
     }

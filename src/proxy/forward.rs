@@ -439,11 +439,11 @@ impl h1::Sender for Outgoing<'_> {
         if self.parts.version != Version::HTTP_11 {
             return;
         }
-        let hop_by_hop = HopByHop::of_response(&head.headers);
+        let hop_by_hop = HopByHop::of_response(&head.fields);
         let emit = &self.snapshot.config.emit;
         let mut out = Vec::with_capacity(512);
         response::begin_interim(&mut out, head.status);
-        for (name, value) in &head.headers {
+        for (name, value) in &head.fields.clone().into_map() {
             if !hop_by_hop.removes(name) && !emit.removes(name, false) {
                 request::field(&mut out, name, value);
             }

@@ -13,6 +13,7 @@ pub mod error;
 mod forward;
 mod record;
 mod request_id;
+pub mod response;
 mod retry;
 pub mod snapshot;
 mod told;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, DATE, EXPECT, HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
 use crate::client_ip::{self};
@@ -53,6 +54,7 @@ use echo::Echo;
 use error::Error;
 use forward::{Answer, Outgoing};
 use request_id::{Id, RequestIds};
+use response::Response;
 use snapshot::{Publisher, Reader, Snapshot, View};
 use told::Told;
 use upgrade::{Asked, Opened, Tunnel};
@@ -106,7 +108,7 @@ impl Proxy {
         connection: &Rc<Connection>,
         mut request: Request<hyper::body::Incoming>,
         in_flight: InFlight,
-    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+    ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + use<> {
         let stream = upgrade::stream_of(&mut request);
         let (mut parts, body) = request.into_parts();
         join_cookies(&mut parts.headers);
@@ -115,7 +117,7 @@ impl Proxy {
         // An async function would keep what it was given beside what it makes of it.
         async move {
             let answer = proxy.handle(&connection, &parts, body, stream, in_flight);
-            Ok(answer.await)
+            Ok(answer.await.into_http2())
         }
     }
 
@@ -128,7 +130,7 @@ impl Proxy {
         mut body: Option<Box<ClientBody>>,
         stream: Option<OnUpgrade>,
         in_flight: InFlight,
-    ) -> Response<Body> {
+    ) -> Response {
         connection.http_1_0.set(parts.version == Version::HTTP_10);
         let view = self.reader.current();
         let mut id = self.request_ids.next(&view.snapshot.config);
@@ -160,9 +162,9 @@ impl Proxy {
             }
         };
         if let Some((name, value)) = id.field(&view.snapshot.config) {
-            response.headers_mut().insert(name, value.clone());
+            response.fields.insert(name.clone(), value.clone());
         }
-        told.explain(connection.listener(&view.snapshot), response.headers_mut());
+        told.explain(connection.listener(&view.snapshot), &mut response.fields);
         if parts.version != Version::HTTP_2 && connection.activity.body_is_open() {
             // Boxed, as it is rarely needed.
             Box::pin(settle(parts, body, &mut response)).await;
@@ -170,19 +172,19 @@ impl Proxy {
         if connection.draining.get() {
             announce_end(parts, &mut response);
         }
-        if !response.headers().contains_key(DATE) {
-            response.headers_mut().insert(DATE, self.wall_clock.date());
+        if !response.fields.contains(&DATE) {
+            response.fields.insert(DATE, self.wall_clock.date());
         }
         let Told {
             mut record,
             mut measured,
             ..
         } = told;
-        measured.answered(response.status());
+        measured.answered(response.status);
         if let Some(record) = &mut record {
-            record.status = Some(response.status());
+            record.status = Some(response.status);
         }
-        let end = response.body_mut().end();
+        let end = response.body.end();
         end.record = record;
         end.in_flight = Some(in_flight);
         if let Some(tunnel) = Opened::take(end) {
@@ -203,7 +205,7 @@ impl Proxy {
         body: &mut Option<Box<ClientBody>>,
         id: &mut Id,
         told: &mut Told,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response, Error> {
         let Received {
             connection,
             view,
@@ -418,8 +420,8 @@ fn limit_body(
 
 /// Sees to it that the rest of an HTTP/1 request isn't taken for the next one: reads it, if it is short and we have
 /// answered by ourselves, or ends the connection with the response.
-async fn settle(parts: &Parts, body: Option<Box<ClientBody>>, response: &mut Response<Body>) {
-    let closes = response.headers().contains_key(CONNECTION);
+async fn settle(parts: &Parts, body: Option<Box<ClientBody>>, response: &mut Response) {
+    let closes = response.fields.contains(&CONNECTION);
     let settled = match body {
         // To read from a client that waits for 100 Continue would be to say so (RFC 9110 §10.1.1).
         Some(body) if !closes && !parts.headers.contains_key(EXPECT) => {
@@ -428,17 +430,15 @@ async fn settle(parts: &Parts, body: Option<Box<ClientBody>>, response: &mut Res
         _ => false,
     };
     if !settled {
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response.close();
     }
 }
 
 /// Tells an HTTP/1 client that its connection ends with this response. HTTP/2 has frames for that.
-fn announce_end(parts: &Parts, response: &mut Response<Body>) {
-    let becomes_a_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+fn announce_end(parts: &Parts, response: &mut Response) {
+    let becomes_a_tunnel = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if parts.version != Version::HTTP_2 && !becomes_a_tunnel {
-        let headers = response.headers_mut();
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response.close();
     }
 }
 
@@ -446,7 +446,7 @@ fn announce_end(parts: &Parts, response: &mut Response<Body>) {
 fn redirect_to_https(
     redirect: RedirectToHttps,
     admitted: &Admitted<'_>,
-) -> Result<Option<Response<Body>>, Error> {
+) -> Result<Option<Response>, Error> {
     if admitted.path.starts_with("/.well-known/acme-challenge/") {
         return Ok(None);
     }
@@ -459,16 +459,15 @@ fn redirect_to_https(
     };
     let location = format!("https://{}{port}{}", admitted.host, admitted.target);
     let location = HeaderValue::try_from(location).map_err(|_| Error::bad_request("target"))?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = redirect.status;
-    response.headers_mut().insert(LOCATION, location);
+    let mut response = Response::new(redirect.status, Body::empty());
+    response.fields.insert(LOCATION, location);
     Ok(Some(response))
 }
 
-fn respond(status: StatusCode, body: &str) -> Response<Body> {
-    let mut response = Response::new(Body::full(Bytes::copy_from_slice(body.as_bytes())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
+fn respond(status: StatusCode, body: &str) -> Response {
+    let body = Body::full(Bytes::copy_from_slice(body.as_bytes()));
+    let mut response = Response::new(status, body);
+    response.fields.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
@@ -476,21 +475,16 @@ fn respond(status: StatusCode, body: &str) -> Response<Body> {
 }
 
 /// Makes the client's response of the endpoint's: without what belonged to the endpoint's connection.
-fn finish(
-    answer: Answer,
-    request: &Outgoing<'_>,
-    cluster: &Cluster,
-) -> Result<Response<Body>, Error> {
+fn finish(answer: Answer, request: &Outgoing<'_>, cluster: &Cluster) -> Result<Response, Error> {
     let h1::Response {
         status,
-        mut headers,
+        mut fields,
         body,
     } = answer.response;
-    hop_by_hop::strip_response(&mut headers);
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response.body_mut().end().serving = Some(answer.serving);
+    hop_by_hop::strip_response(&mut fields);
+    let mut response = Response::new(status, Body::empty());
+    response.fields = fields;
+    response.body.end().serving = Some(answer.serving);
     match (&request.upgrade, body) {
         (Some(asked), h1::Incoming::Switched(connection)) => {
             let tunnel = Tunnel::to_endpoint(*connection, cluster.timeouts.tunnel);
@@ -501,7 +495,7 @@ fn finish(
             asked.agree_over_http2(response, &request.parts.headers, tunnel)
         }
         (_, body) => {
-            response.body_mut().fill(body);
+            response.body.fill(body);
             Ok(response)
         }
     }

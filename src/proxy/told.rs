@@ -1,10 +1,11 @@
 //! What is told about a request when it has ended: to the access log, to the metrics, and to operators who look in.
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 
 use crate::client_ip::explain::explain;
 use crate::client_ip::{ClientSource, Resolution};
 use crate::config::Listener;
+use crate::fields::Fields;
 use crate::telemetry::access_log::{Field, Record};
 use crate::telemetry::metrics::Measured;
 use crate::telemetry::recent::{self, Source};
@@ -65,13 +66,13 @@ impl Told {
     }
 
     /// Tells a trusted peer why its client is who it is; an endpoint's own explanation is for us, and goes no further.
-    pub(super) fn explain(&mut self, listener: &Listener, headers: &mut HeaderMap) {
+    pub(super) fn explain(&mut self, listener: &Listener, fields: &mut Fields) {
         let Some(name) = &listener.explain_header else {
             return;
         };
-        headers.remove(name);
+        fields.remove(name);
         if let Some(explanation) = self.explanation.take() {
-            headers.insert(name, *explanation);
+            fields.insert(name.clone(), *explanation);
         }
     }
 

@@ -17,7 +17,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -32,8 +32,9 @@ use crate::upstream::websocket::{self, Key};
 use crate::upstream::whoami::websocket::EchoPeer;
 use crate::upstream::{h1, h2};
 
-use super::body::{Body, End};
+use super::body::End;
 use super::error::Error;
+use super::response::Response;
 
 /// What one direction of a tunnel holds at most.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -88,50 +89,46 @@ impl Asked {
 
     /// Makes an answer of the endpoint's 101: what the client waits for, with the tunnel that follows it in its body's
     /// [`End`].
-    pub(super) fn agree(
-        &self,
-        mut response: Response<Body>,
-        tunnel: Tunnel,
-    ) -> Result<Response<Body>, Error> {
-        let headers = response.headers_mut();
+    pub(super) fn agree(&self, mut response: Response, tunnel: Tunnel) -> Result<Response, Error> {
+        let fields = &mut response.fields;
         match self {
             Self::Upgrade => {
-                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(UPGRADE, HeaderValue::from_static(websocket::PROTOCOL));
+                fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                fields.insert(UPGRADE, HeaderValue::from_static(websocket::PROTOCOL));
             }
-            Self::Connect(key) if key.is_answered_by(headers) => {
-                headers.remove(SEC_WEBSOCKET_ACCEPT);
-                headers.remove(CONTENT_LENGTH);
-                *response.status_mut() = StatusCode::OK;
+            Self::Connect(key) if key.is_answered_by(fields) => {
+                fields.remove(&SEC_WEBSOCKET_ACCEPT);
+                fields.remove(&CONTENT_LENGTH);
+                response.status = StatusCode::OK;
             }
             Self::Connect(_) => return Err(Error::handshake()),
         }
-        response.body_mut().end().tunnel = Some(Box::new(tunnel));
+        response.body.end().tunnel = Some(Box::new(tunnel));
         Ok(response)
     }
 
     /// Makes an answer of the endpoint's success to extended CONNECT: `request` are the fields the client asked with.
     pub(super) fn agree_over_http2(
         &self,
-        mut response: Response<Body>,
+        mut response: Response,
         request: &HeaderMap,
         tunnel: Tunnel,
-    ) -> Result<Response<Body>, Error> {
-        let headers = response.headers_mut();
-        headers.remove(SEC_WEBSOCKET_ACCEPT);
-        headers.remove(CONTENT_LENGTH);
+    ) -> Result<Response, Error> {
+        let fields = &mut response.fields;
+        fields.remove(&SEC_WEBSOCKET_ACCEPT);
+        fields.remove(&CONTENT_LENGTH);
         match self {
-            Self::Connect(_) => *response.status_mut() = StatusCode::OK,
+            Self::Connect(_) => response.status = StatusCode::OK,
             Self::Upgrade => {
                 let accept = websocket::accept(self.key(request));
                 let accept = HeaderValue::try_from(accept).map_err(|_| Error::handshake())?;
-                headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-                headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(UPGRADE, HeaderValue::from_static(websocket::PROTOCOL));
-                *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                fields.insert(SEC_WEBSOCKET_ACCEPT, accept);
+                fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                fields.insert(UPGRADE, HeaderValue::from_static(websocket::PROTOCOL));
+                response.status = StatusCode::SWITCHING_PROTOCOLS;
             }
         }
-        response.body_mut().end().tunnel = Some(Box::new(tunnel));
+        response.body.end().tunnel = Some(Box::new(tunnel));
         Ok(response)
     }
 
@@ -163,9 +160,9 @@ pub(super) fn stream_of<B>(request: &mut Request<B>) -> Option<OnUpgrade> {
 }
 
 /// Checks an answer to a CONNECT that hyper will make a stream of: any success says that a tunnel begins (RFC 8441 §5).
-pub(super) fn check(mut response: Response<Body>) -> Result<Response<Body>, Error> {
-    let begins = response.body_mut().end().tunnel.is_some();
-    if response.status().is_success() && !begins {
+pub(super) fn check(mut response: Response) -> Result<Response, Error> {
+    let begins = response.body.end().tunnel.is_some();
+    if response.status.is_success() && !begins {
         return Err(Error::handshake());
     }
     Ok(response)

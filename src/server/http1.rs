@@ -8,11 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body::{Body as _, Frame};
 
 use crate::http1::response_head::{Announced, Asked, Framing};
 use crate::proxy::body::Body;
+use crate::proxy::response::Response;
 use crate::proxy::{Connection, Proxy};
 use crate::transport::activity::Activity;
 use crate::transport::client_body::ClientBody;
@@ -139,13 +140,17 @@ impl Sending {
         wire: &wire::Shared,
         asked: Asked,
         accepts_trailers: bool,
-        response: Response<Body>,
+        response: Response,
     ) -> Self {
-        let (parts, body) = response.into_parts();
+        let Response {
+            status,
+            fields,
+            body,
+        } = response;
         let length = body.size_hint().exact();
-        let announced =
-            wire.borrow_mut()
-                .begin_response(asked, parts.status, &parts.headers, length);
+        let announced = wire
+            .borrow_mut()
+            .begin_response(asked, status, &fields, length);
         let (left, stage) = match announced.framing {
             Framing::None | Framing::Length(0) => (0, Stage::Written),
             Framing::Length(length) => (length, Stage::Body),
@@ -156,7 +161,7 @@ impl Sending {
             announced,
             left,
             accepts_trailers,
-            switches: parts.status == StatusCode::SWITCHING_PROTOCOLS,
+            switches: status == StatusCode::SWITCHING_PROTOCOLS,
             next: None,
             trailers: None,
             stage,

@@ -17,6 +17,7 @@ use tokio_util::io::poll_read_buf;
 use super::activity::Activity;
 use super::output::Output;
 use super::socket::Transport;
+use crate::fields::Fields;
 use crate::http1::chunked::{self, Decoder, Step};
 use crate::http1::refused::{Place, Refused};
 use crate::http1::request_head::{self, Framing, Head};
@@ -287,14 +288,14 @@ impl Wire {
         &mut self,
         asked: response_head::Asked,
         status: StatusCode,
-        headers: &HeaderMap,
+        fields: &Fields,
         length: Option<u64>,
     ) -> response_head::Announced {
         self.owes_continue = false;
         let out = self.output.front();
         self.activity.take_interim(out);
         self.activity.answer();
-        response_head::write(out, asked, status, headers, length)
+        response_head::write(out, asked, status, fields, length)
     }
 
     /// Whether more can be put in before it is written.

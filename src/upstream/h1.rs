@@ -15,10 +15,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
+use crate::fields::Fields;
 use crate::http1::response::{self, Framing, Limits};
 use crate::transport::client_body;
 use crate::transport::deadline::Deadline;
@@ -124,7 +125,7 @@ pub struct Response {
     /// Of 1xx only 101, where a WebSocket was asked for.
     pub status: StatusCode,
     /// As received, framing fields included.
-    pub headers: HeaderMap,
+    pub fields: Fields,
     /// What follows.
     pub body: Incoming,
 }
@@ -248,7 +249,7 @@ impl Connection {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Response {
                 status: head.status,
-                headers: head.headers,
+                fields: head.fields,
                 body: Incoming::Switched(self),
             };
         }
@@ -283,7 +284,7 @@ impl Connection {
         };
         Response {
             status: head.status,
-            headers: head.headers,
+            fields: head.fields,
             body,
         }
     }
@@ -457,7 +458,7 @@ impl<'a, S: Sender> Exchange<'a, S> {
                 StatusCode::SWITCHING_PROTOCOLS => {
                     let agrees = self.sender.asks_for_websocket()
                         && upload.is_done()
-                        && websocket::is_named_alone(&head.headers);
+                        && websocket::is_named_alone(&head.fields);
                     return agrees.then_some(Some(head)).ok_or(Error::UnaskedUpgrade);
                 }
                 StatusCode::CONTINUE => upload.release(),

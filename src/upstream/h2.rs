@@ -70,7 +70,7 @@ pub async fn connect(
     let tunnel = Tunnel::new(begun.recv, begun.pump.send, begun.slot);
     Ok(Response {
         status: begun.head.status,
-        headers: begun.head.headers,
+        fields: begun.head.headers.into(),
         body: Incoming::Tunnelled(Box::new(tunnel)),
     })
 }
@@ -186,7 +186,7 @@ impl Begun {
         };
         Response {
             status,
-            headers,
+            fields: headers.into(),
             body,
         }
     }
@@ -296,7 +296,7 @@ impl<S: Sender> Exchange<'_, S> {
                 StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS => {}
                 status => self.sender.interim(&response::Head {
                     status,
-                    headers: interim.into_parts().0.headers,
+                    fields: interim.into_parts().0.headers.into(),
                     framing: response::Framing::None,
                     keep_alive: true,
                 }),

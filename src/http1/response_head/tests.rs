@@ -1,4 +1,5 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
 
 use super::*;
 
@@ -14,13 +15,13 @@ fn written(
     fields: &[(http::HeaderName, &'static str)],
     length: Option<u64>,
 ) -> (String, Announced) {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(name, HeaderValue::from_static(value));
-    }
+    let fields: HeaderMap = fields
+        .iter()
+        .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
+        .collect();
     let mut out = Vec::new();
     let status = StatusCode::from_u16(status).unwrap();
-    let announced = write(&mut out, asked, status, &headers, length);
+    let announced = write(&mut out, asked, status, &fields.into(), length);
     (String::from_utf8(out).unwrap(), announced)
 }
 

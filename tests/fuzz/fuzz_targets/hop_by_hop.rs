@@ -3,7 +3,7 @@
 #![no_main]
 
 use headwater::hop_by_hop::HopByHop;
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -14,7 +14,8 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let request = HopByHop::of_request(&headers);
-    let response = HopByHop::of_response(&headers);
+    let fields = headers.clone().into();
+    let response = HopByHop::of_response(&fields);
     for name in [
         "host",
         "content-length",
@@ -24,9 +25,9 @@ fuzz_target!(|input: &[u8]| {
         "x-forwarded-for",
         "x-real-ip",
     ] {
-        assert!(!request.removes(&HeaderName::from_static(name)), "{name}");
+        assert!(!request.removes(name), "{name}");
     }
-    assert!(request.removes(&CONNECTION));
+    assert!(request.removes(CONNECTION));
 
     let mut options = Vec::new();
     for line in headers.get_all(CONNECTION) {
@@ -47,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
     for own in ["x-own", "x-other", "etag", "closed", "range"] {
         let nominated = options.iter().any(|option| option == own.as_bytes());
         assert_eq!(
-            response.removes(&HeaderName::from_static(own)),
+            response.removes(own),
             nominated,
             "{own}"
         );

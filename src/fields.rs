@@ -1,0 +1,212 @@
+//! The fields of a message on its way through (RFC 9110 §5).
+//!
+//! What was received stays where it was read: a line is known by its place in the head. So it costs nothing to keep, to
+//! pass it on is to copy it, and its name goes on as it was spelt. What is ours stands behind it.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Where name and value of a field are in the head they came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The name: never empty, and none but what a token is made of.
+    pub name: Range<usize>,
+    /// The value, without the white space around it; one that [`HeaderValue`] takes.
+    pub value: Range<usize>,
+}
+
+/// Fields in their order: those received, then ours. Names are compared in any case.
+#[derive(Debug, Clone, Default)]
+pub struct Fields {
+    head: Bytes,
+    received: Vec<Line>,
+    ours: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Fields {
+    /// Those that were found in `head`.
+    pub fn received(head: Bytes, lines: Vec<Line>) -> Self {
+        Self {
+            head,
+            received: lines,
+            ours: Vec::new(),
+        }
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.received.len() + self.ours.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let received = self.received.iter().map(|line| line.read(&self.head));
+        let ours = self.ours.iter();
+        received.chain(ours.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
+    }
+
+    /// The values of one name.
+    pub fn get_all(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let fields = self.iter().filter(|(other, _)| is_same(name, other));
+        fields.map(|(_, value)| value)
+    }
+
+    /// The first value of a name.
+    pub fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.get_all(name).next()
+    }
+
+    /// Whether there is such a field.
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Adds a field in place of all others of its name.
+    pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        self.remove(&name);
+        self.ours.push((name, value));
+    }
+
+    /// Takes all fields of a name away.
+    pub fn remove(&mut self, name: &HeaderName) {
+        self.retain(|other| !is_same(name, other));
+    }
+
+    /// Keeps the fields of these names.
+    pub fn retain(&mut self, keeps: impl Fn(&[u8]) -> bool) {
+        let head = &self.head;
+        self.received.retain(|line| keeps(line.read(head).0));
+        self.ours
+            .retain(|(name, _)| keeps(name.as_str().as_bytes()));
+    }
+
+    /// Writes each field that is wanted, as HTTP/1 has it.
+    pub fn write<'a>(
+        &'a self,
+        out: &mut Vec<u8>,
+        mut wants: impl FnMut(&'a [u8], &'a [u8]) -> bool,
+    ) {
+        for line in &self.received {
+            let (name, value) = line.read(&self.head);
+            if !wants(name, value) {
+                continue;
+            }
+            match line.usual_text(&self.head) {
+                Some(text) => out.extend_from_slice(text),
+                None => write_apart(out, name, value),
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+        for (name, value) in &self.ours {
+            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+            if wants(name, value) {
+                write_apart(out, name, value);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
+    /// The same as a map, for who needs one: names in lower case, values in the same memory.
+    pub fn into_map(self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.len());
+        for line in &self.received {
+            let name = name(line.read(&self.head).0);
+            let value = HeaderValue::from_maybe_shared(self.head.slice(line.value.clone()));
+            if let (Some(name), Ok(value)) = (name, value) {
+                map.append(name, value);
+            }
+        }
+        for (name, value) in self.ours {
+            map.append(name, value);
+        }
+        map
+    }
+}
+
+impl From<HeaderMap> for Fields {
+    fn from(map: HeaderMap) -> Self {
+        let mut ours = Vec::with_capacity(map.len());
+        let mut last = None;
+        for (name, value) in map {
+            // A map tells a name once, and then its other values.
+            last = name.or(last);
+            ours.extend(last.clone().map(|name| (name, value)));
+        }
+        Self {
+            ours,
+            ..Self::default()
+        }
+    }
+}
+
+impl Line {
+    /// Name and value.
+    fn read<'a>(&self, head: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let part = |range: &Range<usize>| head.get(range.clone()).unwrap_or_default();
+        (part(&self.name), part(&self.value))
+    }
+
+    /// Both, and what is between them, if that is what is usual.
+    fn usual_text<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
+        let between = head.get(self.name.end..self.value.start)?;
+        (between == b": ").then(|| head.get(self.name.start..self.value.end))?
+    }
+}
+
+fn write_apart(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+}
+
+/// Whether this name, or option, is that one, in any case. It is given as most spell it, which is the quickest to tell.
+pub fn is(name: &[u8], usual: &'static str) -> bool {
+    name == usual.as_bytes() || name.eq_ignore_ascii_case(usual.as_bytes())
+}
+
+fn is_same(name: &HeaderName, other: &[u8]) -> bool {
+    name.as_str().as_bytes().eq_ignore_ascii_case(other)
+}
+
+/// A name in any spelling; `None` if it can't be one.
+pub fn name(text: &[u8]) -> Option<HeaderName> {
+    usual_name(text).or_else(|| HeaderName::from_bytes(text).ok())
+}
+
+/// The names that most messages are made of, as most spell them: quicker than reading any name in any spelling.
+fn usual_name(name: &[u8]) -> Option<HeaderName> {
+    Some(match name {
+        b"Host" | b"host" => header::HOST,
+        b"Date" | b"date" => header::DATE,
+        b"ETag" | b"etag" => header::ETAG,
+        b"Vary" | b"vary" => header::VARY,
+        b"Accept" | b"accept" => header::ACCEPT,
+        b"Cookie" | b"cookie" => header::COOKIE,
+        b"Server" | b"server" => header::SERVER,
+        b"Referer" | b"referer" => header::REFERER,
+        b"Connection" | b"connection" => header::CONNECTION,
+        b"User-Agent" | b"user-agent" => header::USER_AGENT,
+        b"Set-Cookie" | b"set-cookie" => header::SET_COOKIE,
+        b"Content-Type" | b"content-type" => header::CONTENT_TYPE,
+        b"Accept-Ranges" | b"accept-ranges" => header::ACCEPT_RANGES,
+        b"Authorization" | b"authorization" => header::AUTHORIZATION,
+        b"Cache-Control" | b"cache-control" => header::CACHE_CONTROL,
+        b"Last-Modified" | b"last-modified" => header::LAST_MODIFIED,
+        b"Content-Length" | b"content-length" => header::CONTENT_LENGTH,
+        b"Accept-Encoding" | b"accept-encoding" => header::ACCEPT_ENCODING,
+        b"Accept-Language" | b"accept-language" => header::ACCEPT_LANGUAGE,
+        b"Content-Encoding" | b"content-encoding" => header::CONTENT_ENCODING,
+        b"Transfer-Encoding" | b"transfer-encoding" => header::TRANSFER_ENCODING,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

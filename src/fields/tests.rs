@@ -1,0 +1,119 @@
+use super::*;
+
+/// A head with these lines, and its fields.
+fn received(lines: &[(&str, &str, &str)]) -> Fields {
+    let (mut head, mut found) = (String::new(), Vec::new());
+    for (name, between, value) in lines {
+        let begin = head.len();
+        head.extend([*name, *between, *value, "\r\n"]);
+        let value = head.len() - 2 - value.len()..head.len() - 2;
+        found.push(Line {
+            name: begin..begin + name.len(),
+            value,
+        });
+    }
+    Fields::received(head.into(), found)
+}
+
+fn text(fields: &Fields) -> String {
+    let mut out = Vec::new();
+    fields.write(&mut out, |_, _| true);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_was_received_goes_on_as_it_was_spelt() {
+    let fields = received(&[
+        ("ETag", ": ", "1"),
+        ("X-Own", ":", "2"),
+        ("x-own", ":\t ", ""),
+        ("Via", ": ", ""),
+    ]);
+    assert_eq!(text(&fields), "ETag: 1\r\nX-Own: 2\r\nx-own: \r\nVia: \r\n");
+    let mut out = Vec::new();
+    fields.write(&mut out, |name, value| name != b"Via" && value != b"1");
+    assert_eq!(out, b"X-Own: 2\r\nx-own: \r\n");
+}
+
+#[test]
+fn names_are_the_same_in_any_case() {
+    let mut fields = received(&[
+        ("X-Own", ": ", "1"),
+        ("ETag", ": ", "2"),
+        ("x-oWN", ": ", "3"),
+    ]);
+    let name = HeaderName::from_static("x-own");
+    assert!(fields.get_all(&name).eq([b"1", b"3"]));
+    assert_eq!(fields.get(&header::ETAG), Some(&b"2"[..]));
+    assert!(!fields.contains(&header::DATE));
+    fields.insert(name.clone(), HeaderValue::from_static("4"));
+    fields.insert(header::DATE, HeaderValue::from_static("5"));
+    assert_eq!(text(&fields), "ETag: 2\r\nx-own: 4\r\ndate: 5\r\n");
+    fields.insert(name.clone(), HeaderValue::from_static("6"));
+    assert_eq!(fields.len(), 3);
+    fields.remove(&name);
+    fields.remove(&header::ETAG);
+    assert_eq!(text(&fields), "date: 5\r\n");
+    fields.retain(|name| name != b"date");
+    assert!(fields.is_empty());
+}
+
+#[test]
+fn a_map_holds_the_same() {
+    let mut fields = received(&[
+        ("X-Own", ": ", "1"),
+        ("ETag", ": ", "2"),
+        ("x-own", ": ", "3"),
+    ]);
+    fields.insert(header::DATE, HeaderValue::from_static("4"));
+    let map = fields.into_map();
+    let own: Vec<_> = map.get_all("x-own").iter().collect();
+    assert_eq!(own, ["1", "3"]);
+    assert_eq!(
+        (map.len(), &map[header::ETAG], &map[header::DATE]),
+        (4, &"2".parse().unwrap(), &"4".parse().unwrap())
+    );
+    let fields = Fields::from(map);
+    assert_eq!(fields.len(), 4);
+    assert!(
+        fields
+            .get_all(&HeaderName::from_static("x-own"))
+            .eq([b"1", b"3"])
+    );
+    assert_eq!(fields.get(&header::DATE), Some(&b"4"[..]));
+}
+
+#[test]
+fn a_usual_name_is_the_one_that_is_spelt() {
+    for name in [
+        "Host",
+        "Date",
+        "ETag",
+        "Vary",
+        "Accept",
+        "Cookie",
+        "Server",
+        "Referer",
+        "Connection",
+        "User-Agent",
+        "Set-Cookie",
+        "Content-Type",
+        "Accept-Ranges",
+        "Authorization",
+        "Cache-Control",
+        "Last-Modified",
+        "Content-Length",
+        "Accept-Encoding",
+        "Accept-Language",
+        "Content-Encoding",
+        "Transfer-Encoding",
+    ] {
+        for spelt in [name.to_owned(), name.to_lowercase()] {
+            let usual = usual_name(spelt.as_bytes()).expect(name);
+            assert_eq!(usual.as_str(), name.to_lowercase());
+        }
+    }
+    for name in ["HOST", "hos", "hosts", "content\rlength", ""] {
+        assert_eq!(usual_name(name.as_bytes()), None, "{name:?}");
+    }
+}
