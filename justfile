@@ -24,7 +24,7 @@ growth *OPTIONS:
     cargo build --release --locked
     benches/compare/growth.py --targets {{OPTIONS}}
 
-# Envoy and pingora, for the comparison.
+# Envoy, pingora and the relay, for the comparison.
 peers:
     benches/compare/get-peers.sh
 

@@ -12,7 +12,7 @@ from instrument.rounds import Contender, measure
 from instrument.workloads import WORKLOADS
 
 EVERYWHERE = ("headwater", "baseline", "nginx", "haproxy")
-OTHERS = ("envoy", "pingora", "caddy")
+OTHERS = ("envoy", "pingora", "caddy", "relay")
 NO_ROUTES = ("pingora", "caddy")
 
 
@@ -30,7 +30,7 @@ def arguments():
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="; ".join(f"{w.letter}: {w.what}" for w in WORKLOADS.values()))
     parser.add_argument("--headwater", default=str(ROOT / "target/release/headwater"), metavar="PROGRAM", help="default: %(default)s")
     parser.add_argument("--baseline", metavar="PROGRAM", help="another headwater, measured in turn with the first; then peers are asked for by name")
-    parser.add_argument("--peers", metavar="NAMES", help="among headwater, headwater-logged (with an access log in JSON), nginx, nginx-tuned, haproxy, haproxy-tuned, envoy, pingora, caddy; "
+    parser.add_argument("--peers", metavar="NAMES", help="among headwater, headwater-logged (with an access log in JSON), nginx, nginx-tuned, haproxy, haproxy-tuned, envoy, pingora, caddy, relay (TCP alone); "
                         "`all`: those that are there. Default: headwater, nginx, haproxy; where bodies are big, their tuned forms too")
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the requests of a turn: many short rounds, or few long ones")
@@ -61,7 +61,7 @@ def compare(options):
         rows = []
         for letter in options.workloads or WORKLOADS:
             workload = WORKLOADS[letter].prepared(options.scale)
-            there = [Contender(name, peer, workload) for name, peer in everybody.items() if takes_part(name, workload, options)]
+            there = [Contender(name, peer, workload) for name, peer in everybody.items() if takes_part(peer, workload, options)]
             row = measure(bench, there, options.rounds, options.patience, not options.no_calls)
             print(table.show(row, options.targets), flush=True)
             rows.append(row)
@@ -86,11 +86,11 @@ def names(options):
     return list(dict.fromkeys([*both, *options.peers.split(",")]))
 
 
-def takes_part(name, workload, options):
-    if name in NO_ROUTES and workload.site.routes > 1:
+def takes_part(peer, workload, options):
+    if peer.name in NO_ROUTES and workload.site.routes > 1 or peer.is_relay and not workload.relayed:
         return False
-    asked_for = name in (options.peers or "").split(",")
-    return name in EVERYWHERE + OTHERS or workload.big or asked_for
+    asked_for = peer.name in (options.peers or "").split(",")
+    return peer.name in EVERYWHERE + OTHERS or workload.big or asked_for
 
 
 def left_out(peer, bench):

@@ -11,6 +11,7 @@ from .bench import ROOT, START_SECONDS, Failed, fill, free_ports
 
 ENVOY = ROOT / "target/compare/envoy/bin/envoy"
 PINGORA = ROOT / "target/compare/pingora/release/pingora-peer"
+RELAY = ROOT / "target/compare/relay/release/relay-peer"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Running:
         self.bench, self.peer, self.site = bench, peer, site
         label, ports, command, environment = self.prepare()
         self.plain, self.tls = ports
-        self.process = bench.start(label, command, ports, self.cpus, environment)
+        self.process = bench.start(label, command, ports[:1] if peer.is_relay else ports, self.cpus, environment)
 
     def prepare(self):
         ports = free_ports(2)
@@ -95,6 +96,8 @@ class Peer:
     version: tuple = ()
     # Whether a client on the loopback interface is named as such.
     names_loopback: bool = True
+    # Passes bytes on and knows neither HTTP nor TLS.
+    is_relay: bool = False
 
     @property
     def is_there(self):
@@ -156,6 +159,11 @@ class Pingora(Peer):
     def prepare(self, bench, site, label, plain, tls):
         files = [str(bench.directory / name) for name in ("cert.pem", "key.pem")]
         return [self.program, f"127.0.0.1:{plain}", f"127.0.0.1:{tls}", *files, str(site.workers), *bench.endpoints[:site.endpoints]], {}
+
+
+class Relay(Peer):
+    def prepare(self, bench, site, label, plain, tls):
+        return [self.program, f"127.0.0.1:{plain}", *bench.endpoints[:site.endpoints]], {}
 
 
 class Headwater(Peer):
@@ -223,6 +231,7 @@ def peers(headwater, baseline=None):
               names_loopback=False),
         Pingora("pingora", str(PINGORA), version=("--version",)),
         Caddy("caddy", "caddy", "Caddyfile", (), ("run", "--adapter", "caddyfile", "--config", "{config}"), ("version",)),
+        Relay("relay", str(RELAY), is_relay=True),
     ]
     return {peer.name: peer for peer in known}
 

@@ -37,6 +37,8 @@ class Workload:
     most_rounds: int = 1000
     # Bodies that tuning a proxy's buffers is for: the tuned peers take part.
     big: bool = False
+    # Plain, on kept connections, to one route: a relay makes the same of it, and takes part.
+    relayed: bool = False
 
     def prepared(self, scale):
         return self
@@ -203,17 +205,17 @@ UPLOAD = ("-d", "{uploads}/64k")
 WORKLOADS = {
     workload.letter: workload
     for workload in (
-        Load("a", "HTTP/1.1 keep-alive, 64 connections, 100 B", requests=40_000, connections=64, arguments=(H1,)),
-        Load("b16", "HTTP/1.1 keep-alive, 64 connections, 16 KiB", big=True, requests=30_000, connections=64, path="16k", arguments=(H1,)),
-        Load("b1m", "HTTP/1.1 keep-alive, 16 connections, 1 MiB", big=True, requests=1_500, connections=16, path="1m", arguments=(H1,)),
-        Load("c", "POST 64 KiB, 32 connections", big=True, requests=10_000, connections=32, path="post", arguments=(H1, *UPLOAD)),
+        Load("a", "HTTP/1.1 keep-alive, 64 connections, 100 B", relayed=True, requests=40_000, connections=64, arguments=(H1,)),
+        Load("b16", "HTTP/1.1 keep-alive, 64 connections, 16 KiB", big=True, relayed=True, requests=30_000, connections=64, path="16k", arguments=(H1,)),
+        Load("b1m", "HTTP/1.1 keep-alive, 16 connections, 1 MiB", big=True, relayed=True, requests=1_500, connections=16, path="1m", arguments=(H1,)),
+        Load("c", "POST 64 KiB, 32 connections", big=True, relayed=True, requests=10_000, connections=32, path="post", arguments=(H1, *UPLOAD)),
         Load("d", "HTTPS/1.1 keep-alive, 64 connections, 100 B", requests=40_000, connections=64, tls=True, arguments=(H1,)),
         Load("d1m", "HTTPS/1.1 keep-alive, 16 connections, 1 MiB", big=True, requests=600, connections=16, path="1m", tls=True, arguments=(H1,)),
         Load("e", "HTTPS HTTP/2, 10 x 10 streams, 100 B", requests=40_000, connections=10, tls=True, arguments=("-m10",)),
         Load("e16", "HTTPS HTTP/2, 10 x 10 streams, 16 KiB", requests=20_000, connections=10, path="16k", tls=True, arguments=("-m10",)),
         Handshakes("f", "a full TLS 1.3 handshake for each request", requests=2_000),
         Load("g", "a new plain connection for each request", requests=15_000, connections=64, arguments=(H1, *CLOSE)),
-        Load("k", "4,000 requests a second over 64 connections", requests=12_000, connections=64, arguments=(H1, "--rps=62.5")),
+        Load("k", "4,000 requests a second over 64 connections", relayed=True, requests=12_000, connections=64, arguments=(H1, "--rps=62.5")),
         Idle("h", f"an idle connection, {IDLE_CONNECTIONS:,} of them"),
         Idle("hs", f"an idle TLS connection, {IDLE_CONNECTIONS:,} of them", tls=True),
         Start("i", "start to first response; idle memory"),
