@@ -59,7 +59,9 @@ pub(super) struct StreamExecutor {
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let turn = Rc::clone(&self.turn);
-        spawn_local(turn.run(stream, self.send, Rc::clone(&self.clock)));
+        let run = turn.run(stream, self.send, Rc::clone(&self.clock));
+        // Boxed, as a task is moved six times from its making to its end, and a stream is some kilobytes.
+        spawn_local(Box::pin(run));
     }
 }
 
