@@ -204,6 +204,51 @@ fn usual_name(name: &[u8]) -> Option<HeaderName> {
         b"Accept-Language" | b"accept-language" => header::ACCEPT_LANGUAGE,
         b"Content-Encoding" | b"content-encoding" => header::CONTENT_ENCODING,
         b"Transfer-Encoding" | b"transfer-encoding" => header::TRANSFER_ENCODING,
+        b"Range" | b"range" => header::RANGE,
+        b"Origin" | b"origin" => header::ORIGIN,
+        b"If-None-Match" | b"if-none-match" => header::IF_NONE_MATCH,
+        b"If-Modified-Since" | b"if-modified-since" => header::IF_MODIFIED_SINCE,
+        b"Upgrade-Insecure-Requests" | b"upgrade-insecure-requests" => {
+            header::UPGRADE_INSECURE_REQUESTS
+        }
+        // The `http` crate doesn't know these: it would take memory for each.
+        b"Priority" | b"priority" => const { HeaderName::from_static("priority") },
+        b"X-Real-IP" | b"x-real-ip" => const { HeaderName::from_static("x-real-ip") },
+        b"Sec-CH-UA" | b"sec-ch-ua" => const { HeaderName::from_static("sec-ch-ua") },
+        b"X-Request-ID" | b"x-request-id" => const { HeaderName::from_static("x-request-id") },
+        b"Sec-Fetch-Site" | b"sec-fetch-site" => {
+            const { HeaderName::from_static("sec-fetch-site") }
+        }
+        b"Sec-Fetch-Mode" | b"sec-fetch-mode" => {
+            const { HeaderName::from_static("sec-fetch-mode") }
+        }
+        b"Sec-Fetch-Dest" | b"sec-fetch-dest" => {
+            const { HeaderName::from_static("sec-fetch-dest") }
+        }
+        b"Sec-Fetch-User" | b"sec-fetch-user" => {
+            const { HeaderName::from_static("sec-fetch-user") }
+        }
+        b"X-Forwarded-For" | b"x-forwarded-for" => {
+            const { HeaderName::from_static("x-forwarded-for") }
+        }
+        b"X-Forwarded-Host" | b"x-forwarded-host" => {
+            const { HeaderName::from_static("x-forwarded-host") }
+        }
+        b"X-Forwarded-Port" | b"x-forwarded-port" => {
+            const { HeaderName::from_static("x-forwarded-port") }
+        }
+        b"X-Requested-With" | b"x-requested-with" => {
+            const { HeaderName::from_static("x-requested-with") }
+        }
+        b"X-Forwarded-Proto" | b"x-forwarded-proto" => {
+            const { HeaderName::from_static("x-forwarded-proto") }
+        }
+        b"Sec-CH-UA-Mobile" | b"sec-ch-ua-mobile" => {
+            const { HeaderName::from_static("sec-ch-ua-mobile") }
+        }
+        b"Sec-CH-UA-Platform" | b"sec-ch-ua-platform" => {
+            const { HeaderName::from_static("sec-ch-ua-platform") }
+        }
         _ => return None,
     })
 }

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{GetAll, HeaderMap, HeaderName, HeaderValue};
 
 use super::forwarded::{self, Statement};
 use super::x_forwarded::{
@@ -555,7 +555,8 @@ fn client_element<'a>(
         return None;
     }
     let nth = resolution.verified().checked_sub(1)?;
-    forwarded::element(nth_from_right(&http::header::FORWARDED, headers, nth)?).ok()
+    let lines = headers.get_all(http::header::FORWARDED);
+    forwarded::element(nth_from_right(&lines, nth)?).ok()
 }
 
 /// The value of a field beside the chain: where it has as many elements as the chain, the one that stands where the
@@ -565,16 +566,19 @@ fn aligned<'a>(
     resolution: &Resolution<'_>,
     headers: &'a HeaderMap,
 ) -> Option<&'a [u8]> {
-    let elements = received(name, headers).count();
-    let from_right = match resolution.verified().checked_sub(1) {
-        Some(nth) if elements > 1 && elements == resolution.entries().count() => nth,
-        _ => 0,
+    let lines = headers.get_all(name);
+    let has_one_for_each = || {
+        let elements = x_forwarded::elements(lines.iter().map(HeaderValue::as_bytes)).count();
+        elements > 1 && elements == resolution.entries().count()
     };
-    nth_from_right(name, headers, from_right)
+    match resolution.verified() {
+        verified @ 2.. if has_one_for_each() => nth_from_right(&lines, verified - 1),
+        _ => nth_from_right(&lines, 0),
+    }
 }
 
-fn nth_from_right<'a>(name: &HeaderName, headers: &'a HeaderMap, nth: usize) -> Option<&'a [u8]> {
-    let mut elements = Elements::new(&headers.get_all(name), Limits::HEAD);
+fn nth_from_right<'a>(lines: &GetAll<'a, HeaderValue>, nth: usize) -> Option<&'a [u8]> {
+    let mut elements = Elements::new(lines, Limits::HEAD);
     for _ in 0..nth {
         elements.step();
     }

@@ -4,6 +4,7 @@
 //! carry a peer around a rule. `::/0` therefore holds no IPv4 address. Names are never resolved.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -85,9 +86,13 @@ impl IpSet {
     }
 }
 
-/// A `from` list: addresses, and whether `unix` is in it. Remembers its entries as written, for explain.
+/// A `from` list: addresses, and whether `unix` is in it. Remembers its entries as written, for explain. Copies share
+/// their memory: each worker has one of each listener's.
 #[derive(Debug, Clone, Default)]
-pub struct PeerSet {
+pub struct PeerSet(Arc<List>);
+
+#[derive(Debug, Clone, Default)]
+struct List {
     addresses: IpSet,
     unix: bool,
     entries: Vec<Entry>,
@@ -118,41 +123,43 @@ impl PeerSet {
                 addresses: IpSet::from_networks(blocks),
             });
         }
-        Ok(Self {
+        Ok(Self(Arc::new(List {
             addresses: IpSet::from_networks(networks),
             unix,
             entries: parsed,
-        })
+        })))
     }
 
     /// Adds the entries of another list behind its own.
     pub fn join(&mut self, other: &Self) {
-        self.addresses = self.addresses.union(&other.addresses);
-        self.unix |= other.unix;
-        self.entries.extend_from_slice(&other.entries);
+        let list = Arc::make_mut(&mut self.0);
+        list.addresses = list.addresses.union(&other.0.addresses);
+        list.unix |= other.0.unix;
+        list.entries.extend_from_slice(&other.0.entries);
     }
 
     /// Whether this socket peer is in the list; a Unix socket is only by the entry `unix`.
     pub fn contains_peer(&self, peer: &SocketPeer) -> bool {
         match peer {
-            SocketPeer::Ip(addr, _) => self.addresses.contains(addr.ip()),
-            SocketPeer::Unix => self.unix,
+            SocketPeer::Ip(addr, _) => self.0.addresses.contains(addr.ip()),
+            SocketPeer::Unix => self.0.unix,
         }
     }
 
     /// Whether this address is in the list.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        self.addresses.contains(ip)
+        self.0.addresses.contains(ip)
     }
 
     /// Whether the entry `unix` is in the list.
     pub fn contains_unix(&self) -> bool {
-        self.unix
+        self.0.unix
     }
 
     /// The first entry that holds `ip`, as written, a preset's as `preset NAME`. For explain: searches every entry.
     pub fn entry_for(&self, ip: IpAddr) -> Option<&str> {
         let holder = self
+            .0
             .entries
             .iter()
             .find(|entry| entry.addresses.contains(ip))?;
@@ -161,17 +168,17 @@ impl PeerSet {
 
     /// The addresses alone.
     pub fn addresses(&self) -> &IpSet {
-        &self.addresses
+        &self.0.addresses
     }
 
     /// Nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && !self.unix
+        self.0.entries.is_empty() && !self.0.unix
     }
 
     /// Whether the whole public IPv4 or IPv6 Internet is in it.
     pub fn is_world(&self) -> bool {
-        self.addresses.is_world()
+        self.0.addresses.is_world()
     }
 }
 

@@ -39,16 +39,20 @@ fn address(text: &[u8]) -> Option<(Addr, Option<u16>)> {
     if text.len() > LONGEST_ADDRESS {
         return None;
     }
+    let mut pieces = text.splitn(3, |byte| *byte == b':');
     let text = str::from_utf8(text).ok()?;
-    match text.split_once(':') {
-        None => Some((Addr::new(text.parse::<Ipv4Addr>().ok()?.into())?, None)),
-        Some((ip, port)) if !port.contains(':') => Some((
-            Addr::new(ip.parse::<Ipv4Addr>().ok()?.into())?,
-            Some(port_number(port.as_bytes())?),
-        )),
-        Some(_) if text.starts_with('[') => bracketed(text),
-        Some(_) => Some((Addr::new(text.parse::<Ipv6Addr>().ok()?.into())?, None)),
+    match (pieces.next(), pieces.next(), pieces.next()) {
+        (_, None, _) => Some((v4(text)?, None)),
+        (Some(ip), Some(port), None) => {
+            Some((v4(str::from_utf8(ip).ok()?)?, Some(port_number(port)?)))
+        }
+        _ if text.starts_with('[') => bracketed(text),
+        _ => Some((Addr::new(text.parse::<Ipv6Addr>().ok()?.into())?, None)),
     }
+}
+
+fn v4(text: &str) -> Option<Addr> {
+    Addr::new(text.parse::<Ipv4Addr>().ok()?.into())
 }
 
 /// `[v6]` or `[v6]:port`.
@@ -250,14 +254,19 @@ pub(super) fn write_ip(out: &mut Vec<u8>, ip: IpAddr) {
 
 /// Writes a number in decimal.
 pub(super) fn write_decimal(out: &mut Vec<u8>, number: u16) {
-    let mut divisor = 10_000;
-    while divisor > 1 && number < divisor {
-        divisor /= 10;
-    }
-    while divisor > 0 {
-        // At most 9, as the number has no digit left of this one.
-        out.push(b'0' + (number / divisor % 10) as u8);
-        divisor /= 10;
+    // What is left of a remainder by ten fits a digit.
+    let digit = |divisor: u16| b'0' + (number / divisor % 10) as u8;
+    // Divisors are constants, as a real division takes longer than all the rest.
+    match number {
+        0..=9 => out.push(digit(1)),
+        10..=99 => out.extend_from_slice(&[digit(10), digit(1)]),
+        100..=999 => out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
+        1000..=9999 => {
+            out.extend_from_slice(&[digit(1000), digit(100), digit(10), digit(1)]);
+        }
+        10_000.. => {
+            out.extend_from_slice(&[digit(10_000), digit(1000), digit(100), digit(10), digit(1)]);
+        }
     }
 }
 

@@ -70,7 +70,10 @@ pub fn finish(out: &mut Vec<u8>, framing: Framing) {
 
 fn write_visible(out: &mut Vec<u8>, text: &[u8]) {
     // Looks at all of it: that takes many bytes at a time.
-    if text.iter().fold(true, |all, byte| all & byte.is_ascii_graphic()) {
+    if text
+        .iter()
+        .fold(true, |all, byte| all & byte.is_ascii_graphic())
+    {
         out.extend_from_slice(text);
         return;
     }
