@@ -34,10 +34,10 @@ def misses(letter, ratios, cost, memory_kib, socket_calls):
     for to, most in RATIOS.get(letter, {}).items():
         if to in ratios and round(ratios[to], 2) > most:
             found.append(f"{ratios[to]:.2f} of {to}'s, target {most:.2f}")
-    if cost > COSTS.get(letter, cost):
+    if letter in COSTS and cost > COSTS[letter]:
         found.append(f"{cost:,.0f}, target {COSTS[letter]:,}")
-    if memory_kib is not None and memory_kib > MEMORY_KIB.get(letter, memory_kib):
+    if letter in MEMORY_KIB and memory_kib > MEMORY_KIB[letter]:
         found.append(f"{memory_kib / 1024:.1f} MiB, target {MEMORY_KIB[letter] >> 10} MiB")
-    if socket_calls is not None and round(socket_calls, 2) > CALLS.get(letter, socket_calls):
+    if letter in CALLS and socket_calls is not None and round(socket_calls, 2) > CALLS[letter]:
         found.append(f"{socket_calls:.2f} socket calls, target {CALLS[letter]}")
     return found
