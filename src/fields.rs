@@ -1,4 +1,4 @@
-//! The fields of a message on its way through (RFC 9110 §5).
+//! The fields of a response on its way through (RFC 9110 §5).
 //!
 //! What was received stays where it was read: a line is known by its place in the head. So it costs nothing to keep, to
 //! pass it on is to copy it, and its name goes on as it was spelt. What is ours stands behind it.
@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Where name and value of a field are in the head they came in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// The name: never empty, and none but what a token is made of.
-    pub name: Range<usize>,
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    /// The name: a token.
+    pub(crate) name: Range<usize>,
     /// The value, without the white space around it; one that [`HeaderValue`] takes.
-    pub value: Range<usize>,
+    pub(crate) value: Range<usize>,
 }
 
 /// Fields in their order: those received, then ours. Names are compared in any case.
@@ -26,8 +26,9 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Those that were found in `head`.
-    pub fn received(head: Bytes, lines: Vec<Line>) -> Self {
+    /// Those that were found in `head`, which holds no control character but tabs and line ends: they are written as they
+    /// stand there.
+    pub(crate) fn received(head: Bytes, lines: Vec<Line>) -> Self {
         Self {
             head,
             received: lines,
@@ -79,8 +80,8 @@ impl Fields {
         self.retain(|other| !is_same(name, other));
     }
 
-    /// Keeps the fields of these names.
-    pub fn retain(&mut self, keeps: impl Fn(&[u8]) -> bool) {
+    /// Keeps the fields whose names `keeps` wants. It is asked once for each, in their order.
+    pub fn retain(&mut self, mut keeps: impl FnMut(&[u8]) -> bool) {
         let head = &self.head;
         self.received.retain(|line| keeps(line.read(head).0));
         self.ours
@@ -99,16 +100,17 @@ impl Fields {
                 continue;
             }
             match line.usual_text(&self.head) {
-                Some(text) => out.extend_from_slice(text),
-                None => write_apart(out, name, value),
+                Some(text) => {
+                    out.extend_from_slice(text);
+                    out.extend_from_slice(b"\r\n");
+                }
+                None => write(out, name, value),
             }
-            out.extend_from_slice(b"\r\n");
         }
         for (name, value) in &self.ours {
             let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
             if wants(name, value) {
-                write_apart(out, name, value);
-                out.extend_from_slice(b"\r\n");
+                write(out, name, value);
             }
         }
     }
@@ -148,7 +150,7 @@ impl From<HeaderMap> for Fields {
 
 impl Line {
     /// Name and value.
-    fn read<'a>(&self, head: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+    pub(crate) fn read<'a>(&self, head: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let part = |range: &Range<usize>| head.get(range.clone()).unwrap_or_default();
         (part(&self.name), part(&self.value))
     }
@@ -160,10 +162,12 @@ impl Line {
     }
 }
 
-fn write_apart(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+/// Writes one field, as HTTP/1 has it.
+pub(crate) fn write(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Whether this name, or option, is that one, in any case. It is given as most spell it, which is the quickest to tell.

@@ -111,12 +111,14 @@ impl<'a> HopByHop<'a> {
 
 /// Removes from a response's fields what belonged to the connection it came on.
 pub fn strip_response(fields: &mut Fields) {
-    let HopByHop { nominated, .. } = HopByHop::of_response(fields);
-    let nominated: Vec<Vec<u8>> = nominated.into_iter().map(<[u8]>::to_vec).collect();
-    fields.retain(|name| {
-        let mut nominated = nominated.iter();
-        !is_connection_scoped(name) && !nominated.any(|option| option.eq_ignore_ascii_case(name))
-    });
+    let hop_by_hop = HopByHop::of_response(fields);
+    if hop_by_hop.nominated.is_empty() {
+        fields.retain(|name| !is_connection_scoped(name));
+        return;
+    }
+    let removed = fields.iter().map(|(name, _)| hop_by_hop.removes(name));
+    let mut removed = removed.collect::<Vec<_>>().into_iter();
+    fields.retain(|_| removed.next() == Some(false));
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

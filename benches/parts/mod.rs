@@ -8,6 +8,7 @@ use headwater::client_ip::{
     Addr, Depth, EmitOptions, EmitPolicy, FieldSink, ForwardingField, IpSet, LocalEnd, Peer,
     PeerSet, Scheme, SocketPeer, TrustPolicy, TrustRule, emit, resolve,
 };
+use headwater::hop_by_hop;
 use headwater::http1::{chunked, request, request_head, response, response_head};
 use headwater::route::{HostPattern, Match, PathPattern, Request, Router};
 use headwater::telemetry::snat::{Field, Peers, Sender};
@@ -200,22 +201,24 @@ pub(crate) fn request_head() -> Part {
 }
 
 /// The head of an application's response.
+const RESPONSE_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\
+    Server: app\r\n\
+    Date: Sat, 14 Nov 2026 08:49:37 GMT\r\n\
+    Content-Type: text/html; charset=utf-8\r\n\
+    Content-Length: 100\r\n\
+    Cache-Control: no-cache, private\r\n\
+    ETag: \"33a64df551425fcc55e4d42a148795d9f25f89d4\"\r\n\
+    Set-Cookie: session=0123456789abcdef; Path=/; HttpOnly\r\n\
+    Vary: Accept-Encoding\r\n\
+    Connection: keep-alive\r\n\r\n";
+
+/// That head, read.
 pub(crate) fn response_head() -> Part {
-    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\n\
-        Server: app\r\n\
-        Date: Sat, 14 Nov 2026 08:49:37 GMT\r\n\
-        Content-Type: text/html; charset=utf-8\r\n\
-        Content-Length: 100\r\n\
-        Cache-Control: no-cache, private\r\n\
-        ETag: \"33a64df551425fcc55e4d42a148795d9f25f89d4\"\r\n\
-        Set-Cookie: session=0123456789abcdef; Path=/; HttpOnly\r\n\
-        Vary: Accept-Encoding\r\n\
-        Connection: keep-alive\r\n\r\n";
     let limits = response::Limits::default();
     let mut buffer = BytesMut::with_capacity(64 * 1024);
     let mut reader = response::Reader::default();
     ready(move || {
-        buffer.extend_from_slice(black_box(HEAD));
+        buffer.extend_from_slice(black_box(RESPONSE_HEAD));
         let head = reader.read(&mut buffer, &Method::GET, &limits);
         assert!(black_box(head).is_ok_and(|head| head.is_some()));
     })
@@ -260,9 +263,12 @@ pub(crate) fn client_chunks() -> Part {
     })
 }
 
-/// The head of a usual response, written.
+/// That head, written to a client.
 pub(crate) fn client_answer() -> Part {
-    let fields = browser_headers(&[]).into();
+    let limits = response::Limits::default();
+    let head = response::Reader::default().read(&mut RESPONSE_HEAD.into(), &Method::GET, &limits);
+    let mut fields = head.unwrap().unwrap().fields;
+    hop_by_hop::strip_response(&mut fields);
     let asked = response_head::Asked::new(&Method::GET, Version::HTTP_11, true);
     let mut out = Vec::with_capacity(4096);
     ready(move || {

@@ -566,15 +566,15 @@ fn aligned<'a>(
     resolution: &Resolution<'_>,
     headers: &'a HeaderMap,
 ) -> Option<&'a [u8]> {
-    let lines = headers.get_all(name);
     let has_one_for_each = || {
-        let elements = x_forwarded::elements(lines.iter().map(HeaderValue::as_bytes)).count();
+        let elements = received(name, headers).count();
         elements > 1 && elements == resolution.entries().count()
     };
-    match resolution.verified() {
-        verified @ 2.. if has_one_for_each() => nth_from_right(&lines, verified - 1),
-        _ => nth_from_right(&lines, 0),
-    }
+    let from_right = match resolution.verified() {
+        verified @ 2.. if has_one_for_each() => verified - 1,
+        _ => 0,
+    };
+    nth_from_right(&headers.get_all(name), from_right)
 }
 
 fn nth_from_right<'a>(lines: &GetAll<'a, HeaderValue>, nth: usize) -> Option<&'a [u8]> {

@@ -21,8 +21,8 @@ pub(super) fn read(head: &Bytes, line: Range<usize>) -> Option<(HeaderName, Head
     Some((name, value))
 }
 
-/// Where name and value are in these bytes of `head`; `None` as [`read`] has it, but for a value of anything: see
-/// [`is_text`].
+/// Where name and value are in these bytes of `head`. As [`read`], but it doesn't look at the bytes of the value:
+/// [`is_text`] does, for the whole head.
 pub(super) fn find(head: &[u8], line: Range<usize>) -> Option<Line> {
     let bytes = without_end(head.get(line.clone())?);
     let colon = bytes.iter().position(|byte| !is_token(*byte))?;
@@ -64,8 +64,8 @@ static TOKEN: [bool; 256] = {
 pub(super) fn is_text(head: &[u8]) -> bool {
     let is_wrong = |byte: u8, next: u8| is_out_of_place(byte) || (byte == b'\r' && next != b'\n');
     let pairs = head.iter().zip(head.iter().skip(1));
-    let is_wrong = pairs.fold(false, |any, (byte, next)| any | is_wrong(*byte, *next));
-    !is_wrong && head.ends_with(b"\n")
+    let any_is_wrong = pairs.fold(false, |any, (byte, next)| any | is_wrong(*byte, *next));
+    !any_is_wrong && head.ends_with(b"\n")
 }
 
 /// Whether this can't be in a head, wherever it stands.

@@ -7,6 +7,7 @@
 use http::{HeaderName, HeaderValue, Method, header};
 
 use super::decimal;
+use crate::fields;
 
 /// How the body that follows the head is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +43,14 @@ pub fn begin(out: &mut Vec<u8>, method: &Method, target: &str, host: &[u8]) {
 /// `Host`, `Content-Length` and `Transfer-Encoding` belong to [`begin`] and [`finish`] and are left
 /// out here, so that a head never carries two of them, whatever the client sent.
 pub fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    if *name == header::HOST
-        || *name == header::CONTENT_LENGTH
-        || *name == header::TRANSFER_ENCODING
-    {
-        return;
+    if !is_own(name) {
+        fields::write(out, name.as_str().as_bytes(), value.as_bytes());
     }
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
-    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether this field is written by [`begin`] and [`finish`] alone.
+pub fn is_own(name: &HeaderName) -> bool {
+    *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING
 }
 
 /// Writes the framing field, if there is one, and the empty line.

@@ -8,8 +8,6 @@
 //! Left out: the reason phrase, which means nothing (RFC 9112 §4), and what a 101 leads to. CONNECT
 //! is never sent upstream, so its special framing isn't known here.
 
-use std::ops::Range;
-
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
 
@@ -163,8 +161,8 @@ impl Reader {
         let mut notes = Notes::default();
         for line in lines {
             let line = fields::find(&head, line).ok_or(Error::Field)?;
-            let part = |range: &Range<usize>| head.get(range.clone()).unwrap_or_default();
-            notes.note(part(&line.name), part(&line.value))?;
+            let (name, value) = line.read(&head);
+            notes.note(name, value)?;
             found.push(line);
         }
         notes.into_head(method, line, Fields::received(head, found))

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use crate::client_ip::{self, FieldSink, Reason, Resolution, SentField, SocketPeer};
 use crate::config::UnderscoreHeaders;
+use crate::fields;
 use crate::hop_by_hop::HopByHop;
 use crate::http1::request::{self, Framing};
 use crate::http1::response;
@@ -443,11 +444,10 @@ impl h1::Sender for Outgoing<'_> {
         let emit = &self.snapshot.config.emit;
         let mut out = Vec::with_capacity(512);
         response::begin_interim(&mut out, head.status);
-        for (name, value) in &head.fields.clone().into_map() {
-            if !hop_by_hop.removes(name) && !emit.removes(name, false) {
-                request::field(&mut out, name, value);
-            }
-        }
+        head.fields.write(&mut out, |name, _| {
+            let goes_on = |name| !(request::is_own(&name) || emit.removes(&name, false));
+            !hop_by_hop.removes(name) && fields::name(name).is_some_and(goes_on)
+        });
         out.extend_from_slice(b"\r\n");
         self.connection.activity.send_interim(&out);
     }

@@ -1,7 +1,7 @@
 //! What a client is answered.
 
+use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue};
-use http::{StatusCode, Version};
 
 use crate::fields::Fields;
 
@@ -39,7 +39,6 @@ impl Response {
     pub(super) fn into_http2(self) -> http::Response<Body> {
         let mut response = http::Response::new(self.body);
         *response.status_mut() = self.status;
-        *response.version_mut() = Version::HTTP_2;
         *response.headers_mut() = self.fields.into_map();
         response
     }

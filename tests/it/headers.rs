@@ -132,3 +132,20 @@ fn the_answer_does_not_say_who_made_it() {
     assert_eq!(response.field("via"), None);
     assert_eq!(response.field("x-powered-by"), None);
 }
+
+#[test]
+fn response_fields_keep_their_spelling_and_order() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(&upstream);
+    let mut client = proxy.client();
+    client.send(crate::support::GET);
+    let (_, _connection) = upstream.answer(
+        "HTTP/1.1 200 OK\r\nX-b: 1\r\nKEEP-alive: timeout=5\r\nETag:2\r\nconnection: x-OWN\r\nX-own: 3\r\nx-A: 4\r\n\
+         DATE: Thu, 26 Nov 2026 20:00:00 GMT\r\nContent-Length: 2\r\nX-b: 5\r\n\r\nok",
+    );
+    assert_eq!(
+        String::from_utf8(client.raw_head()).unwrap(),
+        "HTTP/1.1 200 OK\r\nX-b: 1\r\nETag: 2\r\nx-A: 4\r\nDATE: Thu, 26 Nov 2026 20:00:00 GMT\r\nX-b: 5\r\n\
+         content-length: 2\r\n\r\n"
+    );
+}

@@ -44,6 +44,31 @@ fn a_head_is_written_as_a_whole() {
     );
 }
 
+#[test]
+fn framing_fields_are_left_out_however_they_are_spelt() {
+    let text = "HTTP/1.1 200 OK\r\nCONTENT-length: 2\r\nX-Own: 1\r\n\r\n";
+    let read = |text: &str| {
+        let limits = crate::http1::response::Limits::default();
+        let head =
+            crate::http1::response::Reader::default().read(&mut text.into(), &Method::GET, &limits);
+        head.unwrap().unwrap().fields
+    };
+    let written = |fields: &Fields, length| {
+        let mut out = Vec::new();
+        write(&mut out, GET, StatusCode::OK, fields, length);
+        String::from_utf8(out).unwrap()
+    };
+    let expected = "HTTP/1.1 200 OK\r\nX-Own: 1\r\ncontent-length: 2\r\n\r\n";
+    assert_eq!(written(&read(text), None), expected);
+    let text = text.replace("CONTENT-length: 2", "tRANSFER-Encoding: chunked");
+    assert_eq!(written(&read(&text), Some(2)), expected);
+    let text = text.replace("tRANSFER-Encoding: chunked", "cONNECTION: Close");
+    assert_eq!(
+        written(&read(&text), Some(2)),
+        "HTTP/1.1 200 OK\r\ncONNECTION: Close\r\nX-Own: 1\r\ncontent-length: 2\r\n\r\n"
+    );
+}
+
 /// The framing fields of a head, and how its body is framed.
 fn framed(
     asked: Asked,

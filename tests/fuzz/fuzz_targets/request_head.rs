@@ -146,7 +146,10 @@ fn framing(fields: &[(Vec<u8>, &[u8])], version: Version) -> Option<Framing> {
         let named = fields.iter().filter(|(name, _)| name == wanted);
         named.map(|(_, value)| *value).collect()
     };
-    match (&named(b"content-length")[..], &named(b"transfer-encoding")[..]) {
+    match (
+        &named(b"content-length")[..],
+        &named(b"transfer-encoding")[..],
+    ) {
         ([], []) => Some(Framing::None),
         ([length], []) => {
             if length.is_empty() || !length.iter().all(u8::is_ascii_digit) {

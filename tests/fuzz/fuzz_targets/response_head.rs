@@ -64,16 +64,15 @@ fuzz_target!(|input: &[u8]| {
     assert!(taken <= limits.max_bytes && head.fields.len() <= limits.max_fields);
     same_as_another(&head, taken, &input[..taken]);
     for (_, value) in head.fields.iter() {
-        assert!(
-            !value
-                .iter()
-                .any(|byte| matches!(byte, b'\r' | b'\n' | 0))
-        );
+        assert!(!value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
     }
     let length = head.fields.get(&header::CONTENT_LENGTH);
     match head.framing {
         Framing::Length(expected) => {
-            assert_eq!(std::str::from_utf8(length.unwrap()).unwrap().parse(), Ok(expected))
+            assert_eq!(
+                std::str::from_utf8(length.unwrap()).unwrap().parse(),
+                Ok(expected)
+            )
         }
         Framing::Chunked => assert!(length.is_none()),
         Framing::UntilClose => assert!(length.is_none() && !head.keep_alive),
@@ -90,8 +89,11 @@ fn same_as_another(head: &Head, taken: usize, bytes: &[u8]) {
     // A Content-Length that must not be believed, or not be sent on, is left out.
     let keeps_length = head.fields.contains(&header::CONTENT_LENGTH);
     let expected = other.headers.iter();
-    let expected = expected.filter(|field| keeps_length || !field.name.eq_ignore_ascii_case("content-length"));
-    let expected: Vec<(&[u8], &[u8])> = expected.map(|field| (field.name.as_bytes(), field.value)).collect();
+    let expected =
+        expected.filter(|field| keeps_length || !field.name.eq_ignore_ascii_case("content-length"));
+    let expected: Vec<(&[u8], &[u8])> = expected
+        .map(|field| (field.name.as_bytes(), field.value))
+        .collect();
     let fields: Vec<(&[u8], &[u8])> = head.fields.iter().collect();
     assert_eq!(fields, expected);
     // Whoever needs a map gets all of them.
