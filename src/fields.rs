@@ -163,6 +163,7 @@ impl Line {
 }
 
 /// Writes one field, as HTTP/1 has it.
+#[inline]
 pub(crate) fn write(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");

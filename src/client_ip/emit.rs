@@ -543,7 +543,11 @@ fn received<'a>(
     name: &HeaderName,
     headers: &'a HeaderMap,
 ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    x_forwarded::elements(headers.get_all(name).into_iter().map(HeaderValue::as_bytes))
+    elements(&headers.get_all(name))
+}
+
+fn elements<'a>(lines: &GetAll<'a, HeaderValue>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    x_forwarded::elements(lines.iter().map(HeaderValue::as_bytes))
 }
 
 /// The element that names the client, when the chain is a `Forwarded` one.
@@ -566,15 +570,16 @@ fn aligned<'a>(
     resolution: &Resolution<'_>,
     headers: &'a HeaderMap,
 ) -> Option<&'a [u8]> {
+    let lines = headers.get_all(name);
     let has_one_for_each = || {
-        let elements = received(name, headers).count();
+        let elements = elements(&lines).count();
         elements > 1 && elements == resolution.entries().count()
     };
     let from_right = match resolution.verified() {
         verified @ 2.. if has_one_for_each() => verified - 1,
         _ => 0,
     };
-    nth_from_right(&headers.get_all(name), from_right)
+    nth_from_right(&lines, from_right)
 }
 
 fn nth_from_right<'a>(lines: &GetAll<'a, HeaderValue>, nth: usize) -> Option<&'a [u8]> {
