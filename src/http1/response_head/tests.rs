@@ -62,10 +62,10 @@ fn framing_fields_are_left_out_however_they_are_spelt() {
     assert_eq!(written(&read(text), None), expected);
     let text = text.replace("CONTENT-length: 2", "tRANSFER-Encoding: chunked");
     assert_eq!(written(&read(&text), Some(2)), expected);
-    let text = text.replace("tRANSFER-Encoding: chunked", "cONNECTION: Close");
+    let text = text.replace("tRANSFER-Encoding: chunked", "CONNECTION: Close");
     assert_eq!(
         written(&read(&text), Some(2)),
-        "HTTP/1.1 200 OK\r\ncONNECTION: Close\r\nX-Own: 1\r\ncontent-length: 2\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nCONNECTION: Close\r\nX-Own: 1\r\ncontent-length: 2\r\n\r\n"
     );
 }
 
