@@ -1,12 +1,16 @@
-//! The fields of a response on its way through (RFC 9110 §5).
+//! The fields of a message on its way through (RFC 9110 §5).
 //!
 //! What was received stays where it was read: a line is known by its place in the head. So it costs nothing to keep, to
 //! pass it on is to copy it, and its name goes on as it was spelt. What is ours stands behind it.
 
 use std::ops::Range;
+use std::slice;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// What a request gets on its way.
+const USUALLY_ADDED: usize = 8;
 
 /// Where name and value of a field are in the head they came in.
 #[derive(Debug, Clone)]
@@ -54,9 +58,13 @@ impl Fields {
     }
 
     /// The values of one name.
-    pub fn get_all(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let fields = self.iter().filter(|(other, _)| is_same(name, other));
-        fields.map(|(_, value)| value)
+    pub fn get_all<'f, 'n>(&'f self, name: &'n HeaderName) -> Values<'f, 'n> {
+        Values {
+            received: self.received.iter(),
+            ours: self.ours.iter(),
+            head: &self.head,
+            name: name.as_str().as_bytes(),
+        }
     }
 
     /// The first value of a name.
@@ -64,15 +72,27 @@ impl Fields {
         self.get_all(name).next()
     }
 
+    /// The value of a name, if there is one and no other.
+    pub fn only(&self, name: &HeaderName) -> Option<&[u8]> {
+        let mut values = self.get_all(name);
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
     /// Whether there is such a field.
     pub fn contains(&self, name: &HeaderName) -> bool {
         self.get(name).is_some()
     }
 
+    /// Adds a field.
+    pub fn append(&mut self, name: HeaderName, value: HeaderValue) {
+        self.ours.push((name, value));
+    }
+
     /// Adds a field in place of all others of its name.
     pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
         self.remove(&name);
-        self.ours.push((name, value));
+        self.append(name, value);
     }
 
     /// Takes all fields of a name away.
@@ -115,20 +135,68 @@ impl Fields {
         }
     }
 
-    /// The same as a map, for who needs one: names in lower case, values in the same memory.
-    pub fn into_map(self) -> HeaderMap {
-        let mut map = HeaderMap::with_capacity(self.len());
+    /// The fields that are wanted as a map, for who needs one: names in lower case, values in the same memory.
+    pub fn to_map(&self, mut wants: impl FnMut(&[u8]) -> bool) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.len() + USUALLY_ADDED);
         for line in &self.received {
-            let name = name(line.read(&self.head).0);
+            let received = line.read(&self.head).0;
+            if !wants(received) {
+                continue;
+            }
             let value = HeaderValue::from_maybe_shared(self.head.slice(line.value.clone()));
-            if let (Some(name), Ok(value)) = (name, value) {
+            if let (Some(name), Ok(value)) = (name(received), value) {
                 map.append(name, value);
             }
         }
-        for (name, value) in self.ours {
-            map.append(name, value);
+        for (name, value) in &self.ours {
+            if wants(name.as_str().as_bytes()) {
+                map.append(name, value.clone());
+            }
         }
         map
+    }
+}
+
+/// The values of one name, in their order.
+#[derive(Debug, Clone)]
+pub struct Values<'f, 'n> {
+    received: slice::Iter<'f, Line>,
+    ours: slice::Iter<'f, (HeaderName, HeaderValue)>,
+    head: &'f [u8],
+    name: &'n [u8],
+}
+
+impl<'f> Iterator for Values<'f, '_> {
+    type Item = &'f [u8];
+
+    fn next(&mut self) -> Option<&'f [u8]> {
+        let (head, wanted) = (self.head, self.name);
+        let received = self.received.find_map(|line| line.value_of(wanted, head));
+        received.or_else(|| self.ours.find_map(|field| value_of(wanted, field)))
+    }
+}
+
+impl DoubleEndedIterator for Values<'_, '_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let (head, wanted) = (self.head, self.name);
+        let mut ours = self.ours.by_ref().rev();
+        let ours = ours.find_map(|field| value_of(wanted, field));
+        let mut received = self.received.by_ref().rev();
+        ours.or_else(|| received.find_map(|line| line.value_of(wanted, head)))
+    }
+}
+
+fn value_of<'a>(wanted: &[u8], (name, value): &'a (HeaderName, HeaderValue)) -> Option<&'a [u8]> {
+    let is_wanted = name.as_str().as_bytes() == wanted;
+    is_wanted.then(|| value.as_bytes())
+}
+
+impl FromIterator<(HeaderName, HeaderValue)> for Fields {
+    fn from_iter<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(fields: T) -> Self {
+        Self {
+            ours: fields.into_iter().collect(),
+            ..Self::default()
+        }
     }
 }
 
@@ -153,6 +221,15 @@ impl Line {
     pub(crate) fn read<'a>(&self, head: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         let part = |range: &Range<usize>| head.get(range.clone()).unwrap_or_default();
         (part(&self.name), part(&self.value))
+    }
+
+    /// The value, if the name is this one.
+    fn value_of<'a>(&self, wanted: &[u8], head: &'a [u8]) -> Option<&'a [u8]> {
+        if self.name.len() != wanted.len() {
+            return None;
+        }
+        let (name, value) = self.read(head);
+        name.eq_ignore_ascii_case(wanted).then_some(value)
     }
 
     /// Both, and what is between them, if that is what is usual.
@@ -259,4 +336,4 @@ fn usual_name(name: &[u8]) -> Option<HeaderName> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,8 +10,6 @@
 //! It doesn't touch `Content-Length`, whose fate is the codec's, and it removes `Upgrade` and `TE`
 //! always: whoever keeps a WebSocket upgrade or `TE: trailers` writes the field anew.
 
-use http::HeaderMap;
-
 use crate::fields::{Fields, is};
 
 /// What one message says about the connection it came on; made once, asked about each field.
@@ -32,15 +30,13 @@ impl<'a> HopByHop<'a> {
     ///
     /// Doesn't allocate when they hold nothing beyond `close`, `keep-alive`, `upgrade`, names that
     /// go anyway and names that may not be nominated.
-    pub fn of_request(headers: &'a HeaderMap) -> Self {
-        let fields = headers.iter();
-        let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    pub fn of_request(fields: &'a Fields) -> Self {
         Self::of(fields, Message::Request)
     }
 
     /// Reads the `Connection` lines of a response; allocates as [`HopByHop::of_request`] does.
     pub fn of_response(fields: &'a Fields) -> Self {
-        Self::of(fields.iter(), Message::Response)
+        Self::of(fields, Message::Response)
     }
 
     /// Whether this field, or this trailer, ends here.
@@ -73,7 +69,7 @@ impl<'a> HopByHop<'a> {
         self.accepts_trailers
     }
 
-    fn of(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>, message: Message) -> Self {
+    fn of(fields: &'a Fields, message: Message) -> Self {
         let mut hop_by_hop = Self {
             message,
             close: false,
@@ -81,8 +77,7 @@ impl<'a> HopByHop<'a> {
             accepts_trailers: false,
             nominated: Vec::new(),
         };
-        // One pass: asking a map for the two costs as much for each as looking at all fields there are.
-        for (name, value) in fields {
+        for (name, value) in fields.iter() {
             if is(name, "Connection") {
                 for option in elements(value) {
                     hop_by_hop.note(option);

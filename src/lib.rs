@@ -7,7 +7,7 @@
 //!
 //! | floor | modules | about |
 //! | --- | --- | --- |
-//! | 0 | [`fields`], [`client_ip`], [`balance`], [`route`], [`hop_by_hop`], [`proxy_protocol`], [`http1`] | pure: values in, values out |
+//! | 0 | [`fields`], [`request`], [`client_ip`], [`balance`], [`route`], [`hop_by_hop`], [`proxy_protocol`], [`http1`] | pure: values in, values out |
 //! | 1 | [`config`] | what is wanted |
 //! | 2 | [`telemetry`] | what is seen |
 //! | 3 | [`transport`] | bytes |
@@ -29,6 +29,7 @@ pub mod fields;
 pub mod hop_by_hop;
 pub mod http1;
 pub mod proxy_protocol;
+pub mod request;
 pub mod route;
 
 pub mod config;

@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::fields::Fields;
 
 /// What a request must look like for a route; the default fits every request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,11 +39,8 @@ impl Match {
     fn fits(&self, request: &Request<'_>) -> bool {
         (self.methods.is_empty() || self.methods.contains(request.method))
             && self.headers.iter().all(|(name, value)| {
-                request
-                    .headers
-                    .get_all(name)
-                    .iter()
-                    .any(|received| received == value)
+                let mut received = request.fields.get_all(name);
+                received.any(|received| received == value.as_bytes())
             })
     }
 
@@ -243,7 +242,7 @@ pub struct Request<'a> {
     /// The method.
     pub method: &'a Method,
     /// The fields as received.
-    pub headers: &'a HeaderMap,
+    pub fields: &'a Fields,
 }
 
 /// All routes, compiled: finds the most specific one for a request.

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Every module, lowest first.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "fields",
+    "request",
     "client_ip",
     "balance",
     "route",
@@ -32,11 +33,15 @@ const ORDER: [&str; 15] = [
 ];
 
 /// The modules that don't name each other, the exceptions aside.
-const FLOOR_0: &[&str] = ORDER.split_at(7).0;
-const NEIGHBOURS: [(&str, &str); 3] = [
-    ("http1", "hop_by_hop"),
-    ("http1", "fields"),
+const FLOOR_0: &[&str] = ORDER.split_at(8).0;
+const NEIGHBOURS: [(&str, &str); 7] = [
+    ("request", "fields"),
+    ("client_ip", "fields"),
+    ("route", "fields"),
     ("hop_by_hop", "fields"),
+    ("http1", "fields"),
+    ("http1", "request"),
+    ("http1", "hop_by_hop"),
 ];
 
 /// What floor 0 does without.

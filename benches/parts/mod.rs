@@ -8,11 +8,12 @@ use headwater::client_ip::{
     Addr, Depth, EmitOptions, EmitPolicy, FieldSink, ForwardingField, IpSet, LocalEnd, Peer,
     PeerSet, Scheme, SocketPeer, TrustPolicy, TrustRule, emit, resolve,
 };
+use headwater::fields::Fields;
 use headwater::hop_by_hop;
 use headwater::http1::{chunked, request, request_head, response, response_head};
 use headwater::route::{HostPattern, Match, PathPattern, Request, Router};
 use headwater::telemetry::snat::{Field, Peers, Sender};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderName, Method, StatusCode, Version};
 use ipnet::{IpNet, Ipv4Net};
 
 /// Does its work once a call, on what was made ready before. Has been called once already: buffers have grown.
@@ -46,10 +47,10 @@ pub(crate) fn resolve_forwarded() -> Part {
 }
 
 fn resolving(peer: &str, field: &str, chain: &str) -> Part {
-    let (peer, headers) = (peer_at(peer), browser_headers(&[(field, chain)]));
+    let (peer, fields) = (peer_at(peer), browser_fields(&[(field, chain)]));
     let policy = policy(field);
     ready(move || {
-        let found = resolve(black_box(&peer), black_box(&headers), black_box(&policy));
+        let found = resolve(black_box(&peer), black_box(&fields), black_box(&policy));
         black_box(found.client());
     })
 }
@@ -61,9 +62,9 @@ pub(crate) fn count_peer() -> Part {
         ip: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
         is_proxied: false,
     };
-    let names = [HeaderName::from_static("x-forwarded-for")];
+    let name = HeaderName::from_static("x-forwarded-for");
     ready(move || {
-        let claim = Field::most_usual(black_box(&names).iter());
+        let claim = Field::most_usual([black_box(&name).clone()].into_iter());
         peers.came_from(0, black_box(sender), claim);
     })
 }
@@ -80,17 +81,17 @@ pub(crate) fn emit_two_hops() -> Part {
 
 fn emitting(peer: &str, chain: &str) -> Part {
     const FIELD: &str = "X-Forwarded-For";
-    let (peer, headers) = (peer_at(peer), browser_headers(&[(FIELD, chain)]));
+    let (peer, fields) = (peer_at(peer), browser_fields(&[(FIELD, chain)]));
     let trust = policy(FIELD);
     let policy = EmitPolicy::new(EmitOptions::default(), [&trust]);
     let local = LocalEnd::new(Scheme::Https, "192.0.2.1:443".parse().ok(), None);
     let mut head = Head(Vec::new());
     ready(move || {
         head.0.clear();
-        let found = resolve(&peer, &headers, &trust);
+        let found = resolve(&peer, &fields, &trust);
         emit(
             &found,
-            &headers,
+            &fields,
             Some(b"example.com"),
             &local,
             black_box(&policy),
@@ -167,13 +168,13 @@ fn finding(routes: usize) -> Part {
     };
     let router = Router::new((0..routes).map(route));
     let (host, path) = (host(routes / 2), path(routes / 2) + "/of/somebody");
-    let headers = browser_headers(&[]);
+    let fields = browser_fields(&[]);
     ready(move || {
         let asked = Request {
             host: &host,
             path: &path,
             method: &Method::GET,
-            headers: &headers,
+            fields: &fields,
         };
         let found = router.find(black_box(&asked));
         assert!(black_box(found).is_some());
@@ -182,7 +183,7 @@ fn finding(routes: usize) -> Part {
 
 /// The head of a browser's GET, as it goes upstream.
 pub(crate) fn request_head() -> Part {
-    let headers = browser_headers(&[]);
+    let fields = browser_fields(&[]);
     let mut head = Vec::new();
     ready(move || {
         head.clear();
@@ -192,9 +193,7 @@ pub(crate) fn request_head() -> Part {
             black_box("/articles/42?page=3"),
             b"example.com",
         );
-        for (name, value) in black_box(&headers) {
-            request::field(&mut head, name, value);
-        }
+        black_box(&fields).write(&mut head, |_, _| true);
         request::finish(&mut head, request::Framing::None);
         black_box(&head);
     })
@@ -228,11 +227,7 @@ pub(crate) fn response_head() -> Part {
 pub(crate) fn client_head() -> Part {
     let mut head = b"GET /articles/42?page=3 HTTP/1.1\r\nHost: example.com\r\n".to_vec();
     write_fields(&mut head);
-    let mut reader = request_head::Reader::new(request_head::Limits {
-        max_bytes: 32 * 1024,
-        max_fields: 100,
-        max_target_bytes: 8 * 1024,
-    });
+    let mut reader = request_head::Reader::new(HEAD_LIMITS);
     let mut buffer = BytesMut::with_capacity(64 * 1024);
     ready(move || {
         buffer.extend_from_slice(black_box(&head));
@@ -280,9 +275,7 @@ pub(crate) fn client_answer() -> Part {
 }
 
 fn write_fields(head: &mut Vec<u8>) {
-    for (name, value) in &browser_headers(&[]) {
-        request::field(head, name, value);
-    }
+    browser_fields(&[]).write(head, |_, _| true);
     head.extend_from_slice(b"\r\n");
 }
 
@@ -302,30 +295,28 @@ fn policy(field: &str) -> TrustPolicy {
     TrustPolicy::by_rules(vec![rule], Depth::Full)
 }
 
-fn browser_headers(more: &[(&str, &str)]) -> HeaderMap {
-    let usual = [
-        (
-            "user-agent",
-            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-        ),
-        (
-            "accept",
-            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-        ),
-        ("accept-language", "en-US,en;q=0.5"),
-        ("accept-encoding", "gzip, deflate, br, zstd"),
-        ("referer", "https://example.com/articles"),
-        (
-            "cookie",
-            "session=0123456789abcdef0123456789abcdef; theme=dark",
-        ),
-        ("sec-fetch-dest", "document"),
-        ("sec-fetch-mode", "navigate"),
-        ("upgrade-insecure-requests", "1"),
-    ];
-    let field = |(name, value): &(&str, &str)| {
-        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-        (name, HeaderValue::from_str(value).unwrap())
-    };
-    usual.iter().chain(more).map(field).collect()
+const HEAD_LIMITS: request_head::Limits = request_head::Limits {
+    max_bytes: 32 * 1024,
+    max_fields: 100,
+    max_target_bytes: 8 * 1024,
+};
+
+fn browser_fields(more: &[(&str, &str)]) -> Fields {
+    const USUAL: &str = "GET / HTTP/1.1\r\n\
+        User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+        Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
+        Accept-Language: en-US,en;q=0.5\r\n\
+        Accept-Encoding: gzip, deflate, br, zstd\r\n\
+        Referer: https://example.com/articles\r\n\
+        Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n\
+        Sec-Fetch-Dest: document\r\n\
+        Sec-Fetch-Mode: navigate\r\n\
+        Upgrade-Insecure-Requests: 1\r\n";
+    let mut head = BytesMut::from(USUAL);
+    for (name, value) in more {
+        head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    let head = request_head::Reader::new(HEAD_LIMITS).read(&mut head);
+    head.unwrap().unwrap().request.fields
 }

@@ -523,7 +523,7 @@ fn sent(
     let mut fields = Fields(Vec::new());
     emit(
         resolution,
-        resolution.headers(),
+        resolution.fields(),
         host,
         local,
         policy,

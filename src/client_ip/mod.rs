@@ -30,6 +30,8 @@
 //! use headwater::client_ip::{
 //!     Addr, Depth, ForwardingField, Peer, PeerSet, Reason, SocketPeer, TrustPolicy, TrustRule, resolve,
 //! };
+//! use headwater::fields::Fields;
+//! use http::{HeaderName, HeaderValue};
 //!
 //! // The balancer at 203.0.113.9 passed the request on; an internal proxy stands before it.
 //! let policy = TrustPolicy::by_rules(
@@ -43,10 +45,11 @@
 //!     socket: SocketPeer::Ip(Addr::from_socket("203.0.113.9:40000".parse()?), 40000),
 //!     proxied: None,
 //! };
-//! let mut headers = http::HeaderMap::new();
-//! headers.append("x-forwarded-for", "6.6.6.6, 198.51.100.7, 10.0.0.5".parse()?);
+//! let mut fields = Fields::default();
+//! let chain = HeaderValue::from_static("6.6.6.6, 198.51.100.7, 10.0.0.5");
+//! fields.append(HeaderName::from_static("x-forwarded-for"), chain);
 //!
-//! let resolution = resolve(&peer, &headers, &policy);
+//! let resolution = resolve(&peer, &fields, &policy);
 //!
 //! // 10.0.0.5 is trusted and says that 198.51.100.7 made the request; who put 6.6.6.6 there, nobody knows.
 //! assert_eq!(resolution.client().ip(), Some("198.51.100.7".parse()?));

@@ -7,26 +7,23 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU16};
 
-use http::header::{HeaderMap, HeaderName, InvalidHeaderName};
+use http::header::{HeaderName, InvalidHeaderName};
 
 use super::x_forwarded::{Elements, Limits, Node, Place, Step};
 use super::{PeerSet, forwarded, x_forwarded};
+use crate::fields::Fields;
 
 /// Resolves the client's address from the peer, the fields it sent, and the policy of the listener.
 ///
 /// Starts at `peer`; while the party at hand may speak through the rule's field, steps to the one it names. An untrusted
-/// `peer` is the client, whatever its fields say. `headers` are those received, before anything is stripped.
-pub fn resolve<'a>(
-    peer: &'a Peer,
-    headers: &'a HeaderMap,
-    policy: &'a TrustPolicy,
-) -> Resolution<'a> {
+/// `peer` is the client, whatever its fields say. `fields` are those received, before anything is stripped.
+pub fn resolve<'a>(peer: &'a Peer, fields: &'a Fields, policy: &'a TrustPolicy) -> Resolution<'a> {
     let peer = policy.judged(peer);
-    let direct = Resolution::direct(peer, headers, policy);
+    let direct = Resolution::direct(peer, fields, policy);
     let Some(field) = policy.field_for(&peer) else {
         return direct;
     };
-    let mut chain = Chain::new(field, headers, policy.max_hops);
+    let mut chain = Chain::new(field, fields, policy.max_hops);
     let mut found = Resolution {
         field: Some(field),
         ..direct
@@ -451,7 +448,7 @@ impl Reason {
 #[derive(Debug, Clone, Copy)]
 pub struct Resolution<'a> {
     peer: Peer,
-    headers: &'a HeaderMap,
+    fields: &'a Fields,
     policy: &'a TrustPolicy,
     /// What the peer may speak through; `None`: nothing.
     field: Option<&'a ForwardingField>,
@@ -509,7 +506,7 @@ impl<'a> Resolution<'a> {
     /// field again; doesn't allocate.
     pub fn believed(&self) -> impl Iterator<Item = (Addr, Option<u16>)> + use<'a> {
         let field = self.field;
-        let entries = field.map(|field| self.place.elements(&self.headers.get_all(field.name())));
+        let entries = field.map(|field| self.place.elements(self.fields.get_all(field.name())));
         let entries = entries.into_iter().flatten().take(self.verified);
         entries.filter_map(move |entry| match field?.read(entry) {
             Node::Addr(addr, port) => Some((addr, port)),
@@ -524,12 +521,12 @@ impl<'a> Resolution<'a> {
 
     /// All entries of the rule's field as they came, left to right; none for an untrusted peer.
     pub(super) fn entries(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let lines = self.field.map(|field| self.headers.get_all(field.name()));
-        x_forwarded::elements(lines.into_iter().flatten().map(http::HeaderValue::as_bytes))
+        let lines = self.field.map(|field| self.fields.get_all(field.name()));
+        x_forwarded::elements(lines.into_iter().flatten())
     }
 
-    pub(super) fn headers(&self) -> &'a HeaderMap {
-        self.headers
+    pub(super) fn fields(&self) -> &'a Fields {
+        self.fields
     }
 
     pub(super) fn policy(&self) -> &'a TrustPolicy {
@@ -549,10 +546,10 @@ impl<'a> Resolution<'a> {
         self.verified
     }
 
-    fn direct(peer: Peer, headers: &'a HeaderMap, policy: &'a TrustPolicy) -> Self {
+    fn direct(peer: Peer, fields: &'a Fields, policy: &'a TrustPolicy) -> Self {
         Self {
             peer,
-            headers,
+            fields,
             policy,
             field: None,
             client: ClientAddr(peer.addr()),
@@ -612,8 +609,8 @@ struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    fn new(field: &'a ForwardingField, headers: &'a HeaderMap, max_hops: NonZeroU16) -> Self {
-        let lines = headers.get_all(field.name());
+    fn new(field: &'a ForwardingField, fields: &'a Fields, max_hops: NonZeroU16) -> Self {
+        let lines = fields.get_all(field.name());
         let max_hops = usize::from(max_hops.get());
         let limits = Limits {
             bytes: MAX_CHAIN_BYTES,
@@ -621,8 +618,8 @@ impl<'a> Chain<'a> {
         };
         Self {
             field,
-            elements: Elements::new(&lines, limits),
-            lines: lines.iter().take(2).count(),
+            lines: lines.clone().take(2).count(),
+            elements: Elements::new(lines, limits),
             place: Place::default(),
             hops_left: max_hops,
             ended: false,

@@ -8,9 +8,10 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str;
 
-use http::header::{GetAll, HeaderName, HeaderValue, ValueIter};
+use http::HeaderName;
 
 use super::Addr;
+use crate::fields::Values;
 
 /// One party named by a forwarding field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +105,7 @@ pub(super) fn is_host(text: &[u8]) -> bool {
 /// Reads no further than asked, and no more than its limits allow.
 #[derive(Debug)]
 pub(super) struct Elements<'a> {
-    lines: ValueIter<'a, HeaderValue>,
+    lines: Values<'a, 'a>,
     limits: Limits,
     line: &'a [u8],
     lines_begun: usize,
@@ -115,9 +116,9 @@ pub(super) struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    pub(super) fn new(lines: &GetAll<'a, HeaderValue>, limits: Limits) -> Self {
+    pub(super) fn new(lines: Values<'a, 'a>, limits: Limits) -> Self {
         Self {
-            lines: lines.iter(),
+            lines,
             limits,
             line: &[],
             lines_begun: 0,
@@ -158,7 +159,7 @@ impl<'a> Elements<'a> {
             let Some(line) = self.lines.next_back() else {
                 return Step::End;
             };
-            self.line = line.as_bytes();
+            self.line = line;
             self.lines_begun += 1;
             self.line.len()
         };
@@ -210,10 +211,10 @@ impl<'a> Place<'a> {
     /// The elements from this place on, left to right.
     pub(super) fn elements(
         self,
-        lines: &GetAll<'a, HeaderValue>,
+        lines: Values<'a, 'a>,
     ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let lines_before = lines.iter().count().saturating_sub(self.lines_after);
-        let following = lines.iter().skip(lines_before).map(HeaderValue::as_bytes);
+        let lines_before = lines.clone().count().saturating_sub(self.lines_after);
+        let following = lines.skip(lines_before);
         elements(std::iter::once(self.tail).chain(following))
     }
 }

@@ -3,11 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use crate::client_ip::explain::{Explanation, explain};
 use crate::client_ip::{Addr, EmitPolicy, Peer, ProxySource, SocketPeer, TrustPolicy, resolve};
+use crate::fields::Fields;
 
 /// A request, as far as it decides who its client is.
 #[derive(Debug, Clone)]
@@ -15,7 +16,7 @@ pub struct Question {
     /// Who connected.
     pub peer: Peer,
     /// What was sent.
-    pub fields: HeaderMap,
+    pub fields: Fields,
 }
 
 /// Why something can't be part of a question; the text that can't.
@@ -53,7 +54,7 @@ impl Question {
                 socket,
                 proxied: None,
             },
-            fields: HeaderMap::new(),
+            fields: Fields::default(),
         })
     }
 

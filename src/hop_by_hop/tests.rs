@@ -3,17 +3,10 @@ use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
+use crate::fields::tests::received;
 
-fn fields(lines: Lines) -> HeaderMap {
-    lines
-        .iter()
-        .map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
-        })
-        .collect()
+fn fields(lines: Lines) -> Fields {
+    received(lines.iter().copied())
 }
 
 /// Names and values of a message's fields.
@@ -26,7 +19,7 @@ fn name(text: &str) -> HeaderName {
 #[test]
 fn connection_scoped_fields_go_unasked() {
     for hop_by_hop in [
-        HopByHop::of_request(&HeaderMap::new()),
+        HopByHop::of_request(&Fields::default()),
         HopByHop::of_response(&Fields::default()),
     ] {
         for scoped in CONNECTION_SCOPED {
@@ -71,7 +64,7 @@ fn nominated_fields_go() {
             "{lines:?}"
         );
         assert!(
-            HopByHop::of_response(&headers.clone().into()).removes(name("x-own")),
+            HopByHop::of_response(&headers).removes(name("x-own")),
             "{lines:?}"
         );
         assert!(
@@ -98,8 +91,8 @@ fn identity_credentials_and_framing_cannot_be_nominated() {
         "x.real_ip",
     ];
     for nominated in never {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONNECTION, nominated.parse().unwrap());
+        let mut headers = Fields::default();
+        headers.insert(CONNECTION, HeaderValue::from_static(nominated));
         let hop_by_hop = HopByHop::of_request(&headers);
         if let Ok(name) = nominated.parse::<HeaderName>() {
             assert!(!hop_by_hop.removes(&name), "{nominated}");
@@ -122,7 +115,7 @@ fn ordinary_options_take_no_memory() {
 
 #[test]
 fn proxy_is_removed_from_requests_alone() {
-    assert!(HopByHop::of_request(&HeaderMap::new()).removes(name("proxy")));
+    assert!(HopByHop::of_request(&Fields::default()).removes(name("proxy")));
     assert!(!HopByHop::of_response(&Fields::default()).removes(name("proxy")));
 }
 
@@ -154,7 +147,7 @@ fn a_response_keeps_what_is_end_to_end() {
             &["content-length", "x-owner"],
         ),
     ] {
-        let mut fields = Fields::from(fields(lines));
+        let mut fields = fields(lines);
         strip_response(&mut fields);
         let names: Vec<_> = fields.iter().map(|(name, _)| name).collect();
         let kept: Vec<_> = kept.iter().map(|name| name.as_bytes()).collect();
@@ -211,7 +204,7 @@ fn tells_whether_trailers_are_accepted() {
 proptest! {
     #[test]
     fn no_connection_line_removes_what_tells_who_the_client_is(line in "[ -~\t]{0,60}") {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         headers.insert(CONNECTION, HeaderValue::from_str(&line).unwrap());
         let hop_by_hop = HopByHop::of_request(&headers);
         for protected in NEVER_NOMINATED {
@@ -224,7 +217,7 @@ proptest! {
         nominated in "x-own-[a-z0-9]{1,8}",
         before in "[a-z, ]{0,9}",
     ) {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         let line = format!("{before},{nominated}");
         headers.insert(CONNECTION, HeaderValue::from_str(&line).unwrap());
         prop_assert!(HopByHop::of_request(&headers).removes(name(&nominated)));

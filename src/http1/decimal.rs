@@ -1,7 +1,7 @@
 //! Decimal numbers on the wire.
 
 /// One or more digits and nothing else: no sign, list, space or hex.
-pub(super) fn parse(digits: &[u8]) -> Option<u64> {
+pub(crate) fn parse(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }

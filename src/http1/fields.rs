@@ -2,27 +2,14 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
-
 use super::lines::without_end;
-use crate::fields::{self, Line, is};
+use crate::fields::{Line, is};
 
-/// What [`HeaderName`] takes.
+/// What [`http::HeaderName`] takes.
 const MOST_NAME_BYTES: usize = 65_535;
 
-/// The field in these bytes of `head`, whose memory its value shares; `None` if they aren't a field line.
-///
-/// There is no space before the colon and no folded line: neither makes a name.
-pub(super) fn read(head: &Bytes, line: Range<usize>) -> Option<(HeaderName, HeaderValue)> {
-    let Line { name, value } = find(head, line)?;
-    let name = fields::name(head.get(name)?)?;
-    let value = HeaderValue::from_maybe_shared(head.slice(value)).ok()?;
-    Some((name, value))
-}
-
-/// Where name and value are in these bytes of `head`. As [`read`], but it doesn't look at the bytes of the value:
-/// [`is_text`] does, for the whole head.
+/// Where name and value are in these bytes of `head`; `None` if they aren't a field line. There is no space before the colon
+/// and no folded line: neither makes a name. The bytes of the value are [`is_text`]'s to look at, for the whole head.
 pub(super) fn find(head: &[u8], line: Range<usize>) -> Option<Line> {
     let bytes = without_end(head.get(line.clone())?);
     let colon = bytes.iter().position(|byte| !is_token(*byte))?;

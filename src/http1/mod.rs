@@ -14,7 +14,7 @@
 //! deadlines and its reuse (`transport`, `upstream`).
 
 pub mod chunked;
-mod decimal;
+pub(crate) mod decimal;
 mod fields;
 mod lines;
 pub mod refused;

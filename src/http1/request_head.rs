@@ -7,13 +7,14 @@
 //! Left out: what a Host, a target or a method means, which is for those who route.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use http::{Method, StatusCode, Uri, Version};
 
 use super::decimal;
 use super::fields::{self, Persistence, members};
 use super::lines::Lines;
 use super::refused::{Place, Refused};
+use crate::fields::{Fields, is};
+use crate::request::Request;
 
 /// Bounds on a request head.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +30,8 @@ pub struct Limits {
 /// A request head.
 #[derive(Debug)]
 pub struct Head {
-    /// Method, target, version and all fields as received.
-    pub parts: Parts,
+    /// As received.
+    pub request: Request,
     /// How the body ends.
     pub framing: Framing,
     /// Whether the client lets the connection carry another request (RFC 9112 §9.3).
@@ -113,7 +114,7 @@ impl Reader {
             Ok(length) => {
                 self.line_checked = false;
                 let head = buffer.split_to(length).freeze();
-                self.parse(&head).map(Some)
+                self.parse(head).map(Some)
             }
             Err(_) if buffer.len() >= self.limits.max_bytes => Err(TOO_LARGE),
             Err(new) => {
@@ -149,30 +150,36 @@ impl Reader {
         }
     }
 
-    fn parse(&self, head: &Bytes) -> Check<Head> {
-        let line = self.lines.first(head).unwrap_or_default();
+    fn parse(&self, head: Bytes) -> Check<Head> {
+        let line = self.lines.first(&head).unwrap_or_default();
         let line = RequestLine::parse(line, &self.limits)?;
-        let mut parts = Request::new(()).into_parts().0;
-        parts.method = Method::from_bytes(line.method).map_err(|_| bad("method"))?;
+        let method = Method::from_bytes(line.method).map_err(|_| bad("method"))?;
         let target = head.slice_ref(line.target);
-        parts.uri = Uri::from_maybe_shared(target).map_err(|_| bad("target"))?;
-        parts.version = line.version;
+        let uri = Uri::from_maybe_shared(target).map_err(|_| bad("target"))?;
+        let version = line.version;
 
         let lines = self.lines.fields();
         if lines.len() > self.limits.max_fields {
             return Err(TOO_MANY_FIELDS);
         }
-        let mut headers = HeaderMap::try_with_capacity(lines.len()).map_err(|_| TOO_MANY_FIELDS)?;
-        let mut notes = Notes::new(line.version);
-        for line in lines {
-            let (name, value) = fields::read(head, line).ok_or(bad("field"))?;
-            notes.note(&name, &value)?;
-            headers
-                .try_append(name, value)
-                .map_err(|_| TOO_MANY_FIELDS)?;
+        if !fields::is_text(&head) {
+            return Err(bad("field"));
         }
-        parts.headers = headers;
-        Ok(notes.into_head(parts))
+        let mut found = Vec::with_capacity(lines.len());
+        let mut notes = Notes::new(version);
+        for line in lines {
+            let line = fields::find(&head, line).ok_or(bad("field"))?;
+            let (name, value) = line.read(&head);
+            notes.note(name, value)?;
+            found.push(line);
+        }
+        Ok(notes.into_head(Request {
+            method,
+            uri,
+            version,
+            connects_websocket: false,
+            fields: Fields::received(head, found),
+        }))
     }
 }
 
@@ -268,14 +275,13 @@ impl Notes {
         }
     }
 
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Check<()> {
-        let value = value.as_bytes();
-        if *name == header::CONTENT_LENGTH {
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Check<()> {
+        if is(name, "Content-Length") {
             if self.length.is_some() || self.chunked {
                 return Err(bad("content_length"));
             }
             self.length = Some(decimal::parse(value).ok_or(bad("content_length"))?);
-        } else if *name == header::TRANSFER_ENCODING {
+        } else if is(name, "Transfer-Encoding") {
             let unambiguous = self.length.is_none()
                 && !self.chunked
                 && self.version == Version::HTTP_11
@@ -284,18 +290,18 @@ impl Notes {
                 return Err(bad("transfer_encoding"));
             }
             self.chunked = true;
-        } else if *name == header::CONNECTION {
+        } else if is(name, "Connection") {
             self.persistence.note(value);
-        } else if *name == header::EXPECT {
+        } else if is(name, "Expect") {
             self.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
-        } else if *name == header::TE {
+        } else if is(name, "TE") {
             self.accepts_trailers |=
                 members(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
         }
         Ok(())
     }
 
-    fn into_head(self, parts: Parts) -> Head {
+    fn into_head(self, request: Request) -> Head {
         let is_http_11 = self.version == Version::HTTP_11;
         let framing = match self.length {
             _ if self.chunked => Framing::Chunked,
@@ -303,7 +309,7 @@ impl Notes {
             Some(0) | None => Framing::None,
         };
         Head {
-            parts,
+            request,
             framing,
             keep_alive: self.persistence.holds(is_http_11),
             expects_continue: self.expects_continue && is_http_11 && framing != Framing::None,

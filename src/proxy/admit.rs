@@ -1,13 +1,13 @@
 //! What is refused before anything is believed: a method, target, Host or framing that could be read in two ways.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
 use crate::config::{Limits, UnderscoreHeaders};
+use crate::fields::is;
+use crate::http1::decimal;
+use crate::request::Request;
 
 use super::error::Error;
-use super::upgrade;
 
 /// A request that can be read in one way only.
 #[derive(Debug)]
@@ -29,20 +29,20 @@ pub(super) struct Admitted<'a> {
 }
 
 /// Checks a request head.
-pub(super) fn check<'a>(parts: &'a Parts, limits: &Limits) -> Result<Admitted<'a>, Error> {
-    let method = method(parts)?;
+pub(super) fn check<'a>(request: &'a Request, limits: &Limits) -> Result<Admitted<'a>, Error> {
+    let method = method(request)?;
     // The HTTP/1 server counts by itself.
-    if parts.headers.len() > limits.max_headers {
+    if request.fields.len() > limits.max_headers {
         return Err(Error::refused(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "too_many_fields",
             "the request head is too large",
         ));
     }
-    let fields = Fields::read(parts, limits)?;
-    fields.check_framing(parts.version)?;
-    let authority = authority(parts, &fields)?;
-    let (path, target) = target(parts)?;
+    let fields = Deciding::read(request, limits)?;
+    fields.check_framing(request.version)?;
+    let authority = authority(request, &fields)?;
+    let (path, target) = target(request)?;
     if target.len() > limits.max_target_bytes {
         return Err(Error::refused(
             StatusCode::URI_TOO_LONG,
@@ -57,45 +57,44 @@ pub(super) fn check<'a>(parts: &'a Parts, limits: &Limits) -> Result<Admitted<'a
         path,
         target,
         content_length: content_length(fields.content_length)?,
-        expects_continue: fields.expects_continue && parts.version != Version::HTTP_10,
+        expects_continue: fields.expects_continue && request.version != Version::HTTP_10,
     })
 }
 
-fn method(parts: &Parts) -> Result<&Method, Error> {
-    match parts.method {
-        Method::CONNECT if upgrade::is_extended_connect(parts) => Ok(&Method::GET),
+fn method(request: &Request) -> Result<&Method, Error> {
+    match request.method {
+        Method::CONNECT if request.connects_websocket => Ok(&Method::GET),
         Method::CONNECT | Method::TRACE => Err(Error::refused(
             StatusCode::METHOD_NOT_ALLOWED,
             "method",
             "this method is not served here",
         )),
-        _ => Ok(&parts.method),
+        _ => Ok(&request.method),
     }
 }
 
 /// The fields that decide how a request is read, found in one pass.
 #[derive(Debug, Default)]
-struct Fields<'a> {
-    host: Option<&'a HeaderValue>,
-    content_length: Option<&'a HeaderValue>,
-    transfer_encoding: Option<&'a HeaderValue>,
+struct Deciding<'a> {
+    host: Option<&'a [u8]>,
+    content_length: Option<&'a [u8]>,
+    transfer_encoding: Option<&'a [u8]>,
     expects_continue: bool,
 }
 
-impl<'a> Fields<'a> {
-    fn read(parts: &'a Parts, limits: &Limits) -> Result<Self, Error> {
+impl<'a> Deciding<'a> {
+    fn read(request: &'a Request, limits: &Limits) -> Result<Self, Error> {
         let mut fields = Self::default();
-        for (name, value) in &parts.headers {
-            if name == HOST {
+        for (name, value) in request.fields.iter() {
+            if is(name, "Host") {
                 once(&mut fields.host, value, "host")?;
-            } else if name == CONTENT_LENGTH {
+            } else if is(name, "Content-Length") {
                 once(&mut fields.content_length, value, "content_length")?;
-            } else if name == TRANSFER_ENCODING {
+            } else if is(name, "Transfer-Encoding") {
                 once(&mut fields.transfer_encoding, value, "transfer_encoding")?;
-            } else if name == EXPECT {
-                fields.expects_continue = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-            } else if limits.underscore_headers == UnderscoreHeaders::Reject
-                && name.as_str().contains('_')
+            } else if is(name, "Expect") {
+                fields.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
+            } else if limits.underscore_headers == UnderscoreHeaders::Reject && name.contains(&b'_')
             {
                 return Err(Error::bad_request("underscore_header"));
             }
@@ -110,7 +109,7 @@ impl<'a> Fields<'a> {
         };
         let unambiguous = version == Version::HTTP_11
             && self.content_length.is_none()
-            && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+            && coding.eq_ignore_ascii_case(b"chunked");
         if unambiguous {
             Ok(())
         } else {
@@ -120,8 +119,8 @@ impl<'a> Fields<'a> {
 }
 
 fn once<'a>(
-    slot: &mut Option<&'a HeaderValue>,
-    value: &'a HeaderValue,
+    slot: &mut Option<&'a [u8]>,
+    value: &'a [u8],
     reason: &'static str,
 ) -> Result<(), Error> {
     match slot.replace(value) {
@@ -130,43 +129,38 @@ fn once<'a>(
     }
 }
 
-fn content_length(value: Option<&HeaderValue>) -> Result<Option<u64>, Error> {
-    let Some(value) = value else {
+fn content_length(value: Option<&[u8]>) -> Result<Option<u64>, Error> {
+    let Some(digits) = value else {
         return Ok(None);
     };
-    // Digits only: `parse` would take a sign.
-    let digits = value.as_bytes();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Error::bad_request("content_length"));
-    }
-    let length = value.to_str().ok().and_then(|text| text.parse().ok());
+    let length = decimal::parse(digits);
     length.map(Some).ok_or(Error::bad_request("content_length"))
 }
 
 /// RFC 9112 §3.2, RFC 9113 §8.3.1: one host, and only one.
-fn authority<'a>(parts: &'a Parts, fields: &Fields<'a>) -> Result<Option<&'a str>, Error> {
+fn authority<'a>(request: &'a Request, fields: &Deciding<'a>) -> Result<Option<&'a str>, Error> {
     const REFUSED: &str = "host";
     let field = match fields.host {
         None => None,
         Some(value) => {
-            let text = value.to_str().map_err(|_| Error::bad_request(REFUSED))?;
+            let text = str::from_utf8(value).map_err(|_| Error::bad_request(REFUSED))?;
             Some(checked(text).ok_or(Error::bad_request(REFUSED))?)
         }
     };
-    let in_target = match parts.uri.authority() {
+    let in_target = match request.uri.authority() {
         None => None,
         Some(authority) => Some(checked(authority.as_str()).ok_or(Error::bad_request(REFUSED))?),
     };
     match (in_target, field) {
         // HTTP/2 has one authority; a Host field that says something else is an attack or a mistake.
         (Some(target), Some(field))
-            if parts.version == Version::HTTP_2 && !target.eq_ignore_ascii_case(field) =>
+            if request.version == Version::HTTP_2 && !target.eq_ignore_ascii_case(field) =>
         {
             Err(Error::bad_request(REFUSED))
         }
-        (None, None) if parts.version == Version::HTTP_10 => Ok(None),
+        (None, None) if request.version == Version::HTTP_10 => Ok(None),
         // HTTP/1.1 demands the field even beside an absolute target.
-        (_, None) if parts.version == Version::HTTP_11 => Err(Error::bad_request(REFUSED)),
+        (_, None) if request.version == Version::HTTP_11 => Err(Error::bad_request(REFUSED)),
         (None, None) => Err(Error::bad_request(REFUSED)),
         // The target of an absolute-form request wins (RFC 9112 §3.2.2).
         (Some(authority), _) | (None, Some(authority)) => Ok(Some(authority)),
@@ -208,9 +202,9 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn target(parts: &Parts) -> Result<(&str, &str), Error> {
+fn target(request: &Request) -> Result<(&str, &str), Error> {
     const REFUSED: &str = "target";
-    let Some(target) = parts.uri.path_and_query() else {
+    let Some(target) = request.uri.path_and_query() else {
         return Err(Error::bad_request(REFUSED));
     };
     let path = target.path();
@@ -219,7 +213,7 @@ fn target(parts: &Parts) -> Result<(&str, &str), Error> {
         "" => "/",
         text => text,
     };
-    let is_asterisk = text == "*" && parts.method == Method::OPTIONS;
+    let is_asterisk = text == "*" && request.method == Method::OPTIONS;
     if !(text.starts_with('/') || is_asterisk) || !text.is_ascii() {
         return Err(Error::bad_request(REFUSED));
     }
@@ -229,7 +223,7 @@ fn target(parts: &Parts) -> Result<(&str, &str), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::Request;
+    use crate::fields::tests::received;
 
     const LIMITS: Limits = Limits {
         max_header_bytes: 32 * 1024,
@@ -245,16 +239,17 @@ mod tests {
         underscore_headers: UnderscoreHeaders::Drop,
     };
 
-    fn parts(version: Version, uri: &str, fields: &[(&str, &str)]) -> Parts {
-        let mut request = Request::builder().version(version).uri(uri);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
+    fn request(version: Version, uri: &str, fields: &[(&str, &str)]) -> Request {
+        Request {
+            version,
+            uri: uri.parse().unwrap(),
+            fields: received(fields.iter().copied()),
+            ..Request::default()
         }
-        request.body(()).unwrap().into_parts().0
     }
 
     fn reason(version: Version, uri: &str, fields: &[(&str, &str)]) -> Option<&'static str> {
-        check(&parts(version, uri, fields), &LIMITS)
+        check(&request(version, uri, fields), &LIMITS)
             .err()
             .map(|error| error.reason)
     }
@@ -306,25 +301,25 @@ mod tests {
             ("[::1]", "[::1]"),
             ("a", "a"),
         ] {
-            let parts = parts(Version::HTTP_11, "/", &[("host", authority)]);
-            assert_eq!(check(&parts, &LIMITS).unwrap().host, host);
+            let request = request(Version::HTTP_11, "/", &[("host", authority)]);
+            assert_eq!(check(&request, &LIMITS).unwrap().host, host);
         }
     }
 
     #[test]
     fn http10_may_come_without_a_host() {
-        let parts = parts(Version::HTTP_10, "/", &[]);
-        assert_eq!(check(&parts, &LIMITS).unwrap().authority, None);
+        let request = request(Version::HTTP_10, "/", &[]);
+        assert_eq!(check(&request, &LIMITS).unwrap().authority, None);
     }
 
     #[test]
     fn the_host_of_an_absolute_target_wins() {
-        let parts = parts(
+        let request = request(
             Version::HTTP_11,
             "http://right.test/x?y",
             &[("host", "wrong.test")],
         );
-        let admitted = check(&parts, &LIMITS).unwrap();
+        let admitted = check(&request, &LIMITS).unwrap();
         assert_eq!(admitted.authority, Some("right.test"));
         assert_eq!(admitted.target, "/x?y");
     }
@@ -385,10 +380,10 @@ mod tests {
     #[test]
     fn connect_and_trace_are_not_served() {
         for method in [Method::CONNECT, Method::TRACE] {
-            let mut parts = parts(Version::HTTP_11, "/", &[("host", "a")]);
-            parts.method = method;
+            let mut request = request(Version::HTTP_11, "/", &[("host", "a")]);
+            request.method = method;
             assert_eq!(
-                check(&parts, &LIMITS).unwrap_err().status,
+                check(&request, &LIMITS).unwrap_err().status,
                 StatusCode::METHOD_NOT_ALLOWED
             );
         }
@@ -396,10 +391,10 @@ mod tests {
 
     #[test]
     fn an_asterisk_is_for_options_alone() {
-        let mut parts = parts(Version::HTTP_11, "*", &[("host", "a")]);
-        assert_eq!(check(&parts, &LIMITS).unwrap_err().reason, "target");
-        parts.method = Method::OPTIONS;
-        assert_eq!(check(&parts, &LIMITS).unwrap().target, "*");
+        let mut request = request(Version::HTTP_11, "*", &[("host", "a")]);
+        assert_eq!(check(&request, &LIMITS).unwrap_err().reason, "target");
+        request.method = Method::OPTIONS;
+        assert_eq!(check(&request, &LIMITS).unwrap().target, "*");
     }
 
     #[test]
@@ -426,9 +421,9 @@ mod tests {
             underscore_headers: UnderscoreHeaders::Reject,
             ..LIMITS
         };
-        let parts = parts(Version::HTTP_11, "/", &[("host", "a"), ("x_y", "1")]);
+        let request = request(Version::HTTP_11, "/", &[("host", "a"), ("x_y", "1")]);
         assert_eq!(
-            check(&parts, &limits).unwrap_err().reason,
+            check(&request, &limits).unwrap_err().reason,
             "underscore_header"
         );
     }

@@ -5,11 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderName;
 use http::header::HeaderValue;
-use http::{HeaderMap, HeaderName};
 
 use crate::client_ip::{self, LocalEnd, Peer};
 use crate::config::{Listener, Purpose};
+use crate::fields::Fields;
 use crate::http1::request;
 use crate::transport::ConnInfo;
 use crate::transport::activity::Activity;
@@ -150,19 +151,19 @@ impl Connection {
     pub(super) fn matched_fields<'a>(
         &self,
         snapshot: &Snapshot,
-        headers: &'a HeaderMap,
-    ) -> Cow<'a, HeaderMap> {
+        received: &'a Fields,
+    ) -> Cow<'a, Fields> {
         if snapshot.matched_subjects.is_empty() {
-            return Cow::Borrowed(headers);
+            return Cow::Borrowed(received);
         }
-        let mut headers = headers.clone();
+        let mut fields = received.clone();
         for name in &snapshot.matched_subjects {
-            headers.remove(name);
+            fields.remove(name);
         }
         if let Some((name, subject)) = self.client_subject(snapshot) {
-            headers.insert(name, subject.clone());
+            fields.insert(name.clone(), subject.clone());
         }
-        Cow::Owned(headers)
+        Cow::Owned(fields)
     }
 
     pub(super) fn with_constant_fields(

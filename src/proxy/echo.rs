@@ -13,6 +13,7 @@ use http_body::Body as _;
 
 use crate::client_ip::SocketPeer;
 use crate::config::EchoOf;
+use crate::request::Request;
 use crate::transport::client_body::ClientBody;
 use crate::transport::deadline::Deadlines;
 use crate::upstream::whoami::{self, ClientFacts, Identity, MAX_BODY_BYTES};
@@ -42,8 +43,8 @@ impl Echo {
         idle: Duration,
     ) -> Option<Result<Response, Error>> {
         let asked = request.upgrade.as_ref()?;
-        let headers = &request.parts.headers;
-        let accept = whoami::agree(&request.parts.uri, headers, asked.key(headers))?;
+        let Request { uri, fields, .. } = request.received;
+        let accept = whoami::agree(uri, fields, asked.key(fields))?;
         let mut response = Response::new(StatusCode::SWITCHING_PROTOCOLS, Body::empty());
         response.fields.insert(SEC_WEBSOCKET_ACCEPT, accept);
         Some(asked.agree(response, Tunnel::to_echo(self.clock.register(), idle)))
@@ -60,25 +61,25 @@ impl Echo {
         if let Some(body) = body {
             collect(body, &mut beginning).await?;
         }
-        let parts = request.parts;
-        if let Some(delay) = whoami::delay(&parts.uri) {
+        let received = request.received;
+        if let Some(delay) = whoami::delay(&received.uri) {
             let deadline = self.clock.register();
             deadline.limit(delay, pending::<()>()).await;
         }
         let forwarded;
-        let headers = match of {
-            EchoOf::Received => &parts.headers,
+        let fields = match of {
+            EchoOf::Received => &received.fields,
             EchoOf::Forwarded => {
-                forwarded = request.header_map();
+                forwarded = request.header_map().into();
                 &forwarded
             }
         };
         let answer = whoami::answer(
             &whoami::Echo {
                 method: request.admitted.method,
-                uri: &parts.uri,
-                version: parts.version,
-                headers,
+                uri: &received.uri,
+                version: received.version,
+                fields,
                 host: request.admitted.authority.unwrap_or_default(),
                 remote_addr: &remote_addr(request),
                 body: &beginning,
@@ -120,7 +121,8 @@ fn remote_addr(request: &Outgoing<'_>) -> String {
 fn client_facts(request: &Outgoing<'_>) -> ClientFacts {
     let resolution = request.resolution;
     let emit = &request.snapshot.config.emit;
-    let forged: Vec<&str> = emit.forged(resolution).map(HeaderName::as_str).collect();
+    let forged: Vec<HeaderName> = emit.forged(resolution).collect();
+    let forged: Vec<&str> = forged.iter().map(HeaderName::as_str).collect();
     let peer = resolution.peer().addr();
     let peer = peer.map_or_else(|| "a Unix socket".to_owned(), |peer| peer.ip().to_string());
     ClientFacts {

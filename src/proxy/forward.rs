@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::h2::ext::Protocol;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, SEC_WEBSOCKET_KEY, TE};
-use http::request::Parts;
+use http::header::{CONTENT_LENGTH, EXPECT, SEC_WEBSOCKET_KEY, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use crate::client_ip::{self, FieldSink, Reason, Resolution, SentField, SocketPeer};
 use crate::config::UnderscoreHeaders;
-use crate::fields;
+use crate::fields::is;
 use crate::hop_by_hop::HopByHop;
 use crate::http1::request::{self, Framing};
 use crate::http1::response;
+use crate::request::Request;
 use crate::telemetry::traces::Trace;
 use crate::transport::client_body::ClientBody;
 use crate::transport::deadline::Deadlines;
@@ -44,7 +44,7 @@ const HTTP2_READ_BYTES: u64 = 64 * 1024;
 /// Everything that decides what a request looks like upstream.
 #[derive(Debug)]
 pub(super) struct Outgoing<'a> {
-    pub(super) parts: &'a Parts,
+    pub(super) received: &'a Request,
     pub(super) admitted: &'a Admitted<'a>,
     pub(super) hop_by_hop: &'a HopByHop<'a>,
     pub(super) resolution: &'a Resolution<'a>,
@@ -60,8 +60,7 @@ pub(super) struct Outgoing<'a> {
 }
 
 /// W3C Trace Context.
-pub(super) const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A response, and the endpoint it came from.
 #[derive(Debug)]
@@ -166,7 +165,7 @@ fn bounds(request: &Outgoing<'_>, cluster: &Cluster) -> h1::Bounds {
         },
         response_header: cluster.timeouts.response_header,
         idle: cluster.timeouts.idle,
-        read_bytes: match request.parts.version {
+        read_bytes: match request.received.version {
             Version::HTTP_2 => HTTP2_READ_BYTES,
             _ => HTTP1_READ_BYTES,
         },
@@ -177,13 +176,15 @@ fn bounds(request: &Outgoing<'_>, cluster: &Cluster) -> h1::Bounds {
 fn upload(request: &Outgoing<'_>, body: Option<Box<ClientBody>>) -> (Upload, Framing) {
     let admitted = request.admitted;
     let Some(body) = body else {
-        let parts = request.parts;
+        let received = request.received;
         let anticipates_content =
-            matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
+            matches!(received.method, Method::POST | Method::PUT | Method::PATCH);
         let framing = match admitted.content_length {
             Some(_) => Framing::Length(0),
             // HTTP/2 says with a flag what HTTP/1 servers want to read as a length (RFC 9110 §8.6).
-            None if parts.version == Version::HTTP_2 && anticipates_content => Framing::Length(0),
+            None if received.version == Version::HTTP_2 && anticipates_content => {
+                Framing::Length(0)
+            }
             None => Framing::None,
         };
         return (Upload::none(), framing);
@@ -213,15 +214,13 @@ impl Outgoing<'_> {
     fn write_head(&self, out: &mut Vec<u8>, endpoint_authority: &str, framing: Framing) {
         let emit = &self.snapshot.config.emit;
         let host =
-            client_ip::upstream_host(self.resolution, &self.parts.headers, self.host(), emit)
+            client_ip::upstream_host(self.resolution, &self.received.fields, self.host(), emit)
                 .unwrap_or(endpoint_authority.as_bytes());
         request::begin(out, self.admitted.method, self.admitted.target, host);
         let upgrade = self.upgrade.as_ref();
-        for (name, value) in self.fields() {
-            if upgrade.is_none_or(|asked| !asked.replaces(name)) {
-                request::field(out, name, value);
-            }
-        }
+        self.received.fields.write(out, |name, _| {
+            self.passes(name) && upgrade.is_none_or(|asked| !asked.replaces(name))
+        });
         if let Some(asked) = upgrade {
             asked.write_fields(out);
         }
@@ -235,7 +234,7 @@ impl Outgoing<'_> {
             request::field(out, name, value);
         }
         if let Some(value) = self.traceparent() {
-            request::field(out, &HeaderName::from_static(TRACEPARENT), &value);
+            request::field(out, &TRACEPARENT, &value);
         }
         self.write_forwarding(out);
         request::finish(out, framing);
@@ -245,7 +244,7 @@ impl Outgoing<'_> {
     fn head(&self, endpoint: &Endpoint, framing: Framing) -> Result<http::Request<()>, Error> {
         let emit = &self.snapshot.config.emit;
         let host =
-            client_ip::upstream_host(self.resolution, &self.parts.headers, self.host(), emit);
+            client_ip::upstream_host(self.resolution, &self.received.fields, self.host(), emit);
         let authority = match host {
             Some(host) => Authority::try_from(host),
             None => Authority::try_from(endpoint.authority.as_str()),
@@ -284,7 +283,7 @@ impl Outgoing<'_> {
     /// must have sent a key that can be answered.
     fn websocket_head(&self, endpoint: &Endpoint) -> Result<http::Request<()>, Error> {
         let is_answerable = match self.upgrade {
-            Some(Asked::Upgrade) => websocket::has_key(&self.parts.headers),
+            Some(Asked::Upgrade) => websocket::has_key(&self.received.fields),
             Some(Asked::Connect(_)) | None => true,
         };
         if !is_answerable {
@@ -300,10 +299,7 @@ impl Outgoing<'_> {
 
     /// The fields that say nothing about framing: those of the client that go on, and ours.
     pub(super) fn header_map(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(self.parts.headers.len() + 8);
-        for (name, value) in self.fields() {
-            headers.append(name.clone(), value.clone());
-        }
+        let mut headers = self.received.fields.to_map(|name| self.passes(name));
         self.emit_into(&mut MapSink(&mut headers));
         if let Some((name, subject)) = self.connection.client_subject(self.snapshot) {
             headers.insert(name, subject.clone());
@@ -312,7 +308,7 @@ impl Outgoing<'_> {
             headers.insert(name, id.clone());
         }
         if let Some(value) = self.traceparent() {
-            headers.insert(TRACEPARENT, value);
+            headers.insert(&TRACEPARENT, value);
         }
         headers
     }
@@ -354,28 +350,25 @@ impl Outgoing<'_> {
         })
     }
 
-    /// The client's fields that go on as they are.
-    pub(super) fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let emit = &self.snapshot.config.emit;
+    /// Whether a field of this name goes on as the client sent it.
+    fn passes(&self, name: &[u8]) -> bool {
+        let config = &self.snapshot.config;
         let trusted = self.resolution.peer_is_trusted();
-        let underscores =
-            self.snapshot.config.limits.underscore_headers == UnderscoreHeaders::Allow;
-        self.parts.headers.iter().filter(move |(name, _)| {
-            !(*name == HOST
-                || *name == CONTENT_LENGTH
-                || *name == EXPECT
-                || self.hop_by_hop.removes(name)
-                || emit.removes(name, trusted)
-                || self.retraces(name)
-                || (!underscores && name.as_str().contains('_')))
-        })
+        let underscores = config.limits.underscore_headers == UnderscoreHeaders::Allow;
+        !(request::is_own(name)
+            || is(name, "Expect")
+            || self.hop_by_hop.removes(name)
+            || config.emit.removes(name, trusted)
+            || self.retraces(name)
+            || (!underscores && name.contains(&b'_')))
     }
 
     /// Whether the endpoint is told something else here of the trace: our span, or a trace that begins with it.
-    fn retraces(&self, name: &HeaderName) -> bool {
-        self.trace
-            .as_ref()
-            .is_some_and(|trace| *name == TRACEPARENT || (trace.is_root() && *name == TRACESTATE))
+    fn retraces(&self, name: &[u8]) -> bool {
+        let Some(trace) = &self.trace else {
+            return false;
+        };
+        is(name, "traceparent") || (trace.is_root() && is(name, "tracestate"))
     }
 
     fn traceparent(&self) -> Option<HeaderValue> {
@@ -396,7 +389,7 @@ impl Outgoing<'_> {
         let emit = &self.snapshot.config.emit;
         let sink = &mut HeadSink(out);
         let local = &self.connection.local_end;
-        client_ip::emit_varying(peer, &self.parts.headers, self.host(), local, emit, sink);
+        client_ip::emit_varying(peer, &self.received.fields, self.host(), local, emit, sink);
         self.emit_target(sink);
     }
 
@@ -406,7 +399,7 @@ impl Outgoing<'_> {
         let emit = &self.snapshot.config.emit;
         client_ip::emit(
             self.resolution,
-            &self.parts.headers,
+            &self.received.fields,
             self.host(),
             local,
             emit,
@@ -437,7 +430,7 @@ impl h1::Sender for Outgoing<'_> {
     /// An HTTP/1.0 client doesn't know of such responses, and in HTTP/2 hyper has no way to send one. Leaving them out
     /// is legal (RFC 9110 §15.2).
     fn interim(&self, head: &response::Head) {
-        if self.parts.version != Version::HTTP_11 {
+        if self.received.version != Version::HTTP_11 {
             return;
         }
         let hop_by_hop = HopByHop::of_response(&head.fields);
@@ -445,8 +438,7 @@ impl h1::Sender for Outgoing<'_> {
         let mut out = Vec::with_capacity(512);
         response::begin_interim(&mut out, head.status);
         head.fields.write(&mut out, |name, _| {
-            let goes_on = |name| !(request::is_own(&name) || emit.removes(&name, false));
-            !hop_by_hop.removes(name) && fields::name(name).is_some_and(goes_on)
+            !(hop_by_hop.removes(name) || request::is_own(name) || emit.removes(name, false))
         });
         out.extend_from_slice(b"\r\n");
         self.connection.activity.send_interim(&out);

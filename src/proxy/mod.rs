@@ -27,14 +27,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, DATE, EXPECT, HeaderValue, LOCATION};
-use http::request::Parts;
-use http::{HeaderMap, Request, StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
 use crate::client_ip::{self};
 use crate::config::{Action, Limits, RedirectToHttps, Route};
 use crate::hop_by_hop::{self, HopByHop};
 use crate::http1::refused::{Place, Refused};
+use crate::request::Request;
 use crate::route;
 use crate::telemetry::access_log::Field;
 use crate::telemetry::metrics::{Measured, OfListener};
@@ -79,7 +79,7 @@ pub struct Proxy {
 struct Received<'a> {
     connection: &'a Connection,
     view: &'a View,
-    parts: &'a Parts,
+    request: &'a Request,
 }
 
 impl Proxy {
@@ -106,17 +106,25 @@ impl Proxy {
     pub fn handle_http2(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
-        mut request: Request<hyper::body::Incoming>,
+        mut request: http::Request<hyper::body::Incoming>,
         in_flight: InFlight,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + use<> {
         let stream = upgrade::stream_of(&mut request);
-        let (mut parts, body) = request.into_parts();
-        join_cookies(&mut parts.headers);
+        let connects_websocket = upgrade::is_extended_connect(&request);
+        let (mut head, body) = request.into_parts();
+        join_cookies(&mut head.headers);
+        let request = Request {
+            method: head.method,
+            uri: head.uri,
+            version: head.version,
+            connects_websocket,
+            fields: head.headers.into(),
+        };
         let body = ClientBody::http2(body, &connection.activity, &self.clock);
         let (proxy, connection) = (Rc::clone(self), Rc::clone(connection));
         // An async function would keep what it was given beside what it makes of it.
         async move {
-            let answer = proxy.handle(&connection, &parts, body, stream, in_flight);
+            let answer = proxy.handle(&connection, &request, body, stream, in_flight);
             Ok(answer.await.into_http2())
         }
     }
@@ -126,15 +134,15 @@ impl Proxy {
     pub async fn handle(
         &self,
         connection: &Connection,
-        parts: &Parts,
+        request: &Request,
         mut body: Option<Box<ClientBody>>,
         stream: Option<OnUpgrade>,
         in_flight: InFlight,
     ) -> Response {
-        connection.http_1_0.set(parts.version == Version::HTTP_10);
+        connection.http_1_0.set(request.version == Version::HTTP_10);
         let view = self.reader.current();
         let mut id = self.request_ids.next(&view.snapshot.config);
-        let record = record::begin(&view, connection, parts, body.as_deref_mut(), &id);
+        let record = record::begin(&view, connection, request, body.as_deref_mut(), &id);
         let measured = Measured::begin(&view.counts, connection.listener_index(&view.snapshot));
         let mut told = Told {
             record,
@@ -144,7 +152,7 @@ impl Proxy {
         let received = Received {
             connection,
             view: &view,
-            parts,
+            request,
         };
         let mut outcome = self.serve(&received, &mut body, &mut id, &mut told).await;
         if stream.is_some() {
@@ -165,12 +173,12 @@ impl Proxy {
             response.fields.insert(name.clone(), value.clone());
         }
         told.explain(connection.listener(&view.snapshot), &mut response.fields);
-        if parts.version != Version::HTTP_2 && connection.activity.body_is_open() {
+        if request.version != Version::HTTP_2 && connection.activity.body_is_open() {
             // Boxed, as it is rarely needed.
-            Box::pin(settle(parts, body, &mut response)).await;
+            Box::pin(settle(request, body, &mut response)).await;
         }
         if connection.draining.get() {
-            announce_end(parts, &mut response);
+            announce_end(request, &mut response);
         }
         if !response.fields.contains(&DATE) {
             response.fields.insert(DATE, self.wall_clock.date());
@@ -209,14 +217,15 @@ impl Proxy {
         let Received {
             connection,
             view,
-            parts,
+            request,
         } = *received;
         let snapshot = &*view.snapshot;
         let config = &snapshot.config;
         let listener = connection.listener(snapshot);
-        let admitted = admit::check(parts, &config.limits)?;
-        let resolution = client_ip::resolve(&connection.info.peer, &parts.headers, &listener.trust);
-        if id.adopt(config.request_id.as_ref(), &resolution, &parts.headers) {
+        let admitted = admit::check(request, &config.limits)?;
+        let resolution =
+            client_ip::resolve(&connection.info.peer, &request.fields, &listener.trust);
+        if id.adopt(config.request_id.as_ref(), &resolution, &request.fields) {
             told.note_name(id);
         }
         told.note_client(received, &admitted, &resolution, id);
@@ -233,7 +242,7 @@ impl Proxy {
         if connection.misdirects(admitted.host) {
             return Err(Error::misdirected());
         }
-        let (index, route) = find_route(connection, snapshot, parts, &admitted)?;
+        let (index, route) = find_route(connection, snapshot, request, &admitted)?;
         measured.takes_route(index);
         if let Some(record) = record {
             record.set(Field::Route, &route.name);
@@ -247,10 +256,10 @@ impl Proxy {
             &admitted,
             body,
         )?;
-        let hop_by_hop = HopByHop::of_request(&parts.headers);
-        let upgrade = Asked::of(parts, &hop_by_hop, body.is_some());
+        let hop_by_hop = HopByHop::of_request(&request.fields);
+        let upgrade = Asked::of(request, &hop_by_hop, body.is_some());
         let outgoing = Outgoing {
-            parts,
+            received: request,
             admitted: &admitted,
             hop_by_hop: &hop_by_hop,
             resolution: &resolution,
@@ -382,18 +391,18 @@ fn join_cookies(headers: &mut HeaderMap) {
 fn find_route<'a>(
     connection: &Connection,
     snapshot: &'a Snapshot,
-    parts: &Parts,
+    request: &Request,
     admitted: &Admitted<'_>,
 ) -> Result<(usize, &'a Route), Error> {
-    let request = route::Request {
+    let wanted = route::Request {
         host: admitted.host,
         path: admitted.path,
         method: admitted.method,
-        headers: &connection.matched_fields(snapshot, &parts.headers),
+        fields: &connection.matched_fields(snapshot, &request.fields),
     };
     snapshot
         .router
-        .find(&request)
+        .find(&wanted)
         .and_then(|index| Some((*index, snapshot.config.routes.get(*index)?)))
         .ok_or(Error::refused(
             StatusCode::NOT_FOUND,
@@ -420,11 +429,11 @@ fn limit_body(
 
 /// Sees to it that the rest of an HTTP/1 request isn't taken for the next one: reads it, if it is short and we have
 /// answered by ourselves, or ends the connection with the response.
-async fn settle(parts: &Parts, body: Option<Box<ClientBody>>, response: &mut Response) {
+async fn settle(request: &Request, body: Option<Box<ClientBody>>, response: &mut Response) {
     let closes = response.fields.contains(&CONNECTION);
     let settled = match body {
         // To read from a client that waits for 100 Continue would be to say so (RFC 9110 §10.1.1).
-        Some(body) if !closes && !parts.headers.contains_key(EXPECT) => {
+        Some(body) if !closes && !request.fields.contains(&EXPECT) => {
             body.discard(DRAIN_BYTES, DRAIN_TIME).await
         }
         _ => false,
@@ -435,9 +444,9 @@ async fn settle(parts: &Parts, body: Option<Box<ClientBody>>, response: &mut Res
 }
 
 /// Tells an HTTP/1 client that its connection ends with this response. HTTP/2 has frames for that.
-fn announce_end(parts: &Parts, response: &mut Response) {
+fn announce_end(request: &Request, response: &mut Response) {
     let becomes_a_tunnel = response.status == StatusCode::SWITCHING_PROTOCOLS;
-    if parts.version != Version::HTTP_2 && !becomes_a_tunnel {
+    if request.version != Version::HTTP_2 && !becomes_a_tunnel {
         response.close();
     }
 }
@@ -492,7 +501,7 @@ fn finish(answer: Answer, request: &Outgoing<'_>, cluster: &Cluster) -> Result<R
         }
         (Some(asked), h1::Incoming::Tunnelled(stream)) => {
             let tunnel = Tunnel::over_http2(*stream, cluster.timeouts.tunnel);
-            asked.agree_over_http2(response, &request.parts.headers, tunnel)
+            asked.agree_over_http2(response, &request.received.fields, tunnel)
         }
         (_, body) => {
             response.body.fill(body);

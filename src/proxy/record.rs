@@ -2,10 +2,10 @@
 
 use http::HeaderName;
 use http::header::{HOST, REFERER, USER_AGENT};
-use http::request::Parts;
 
 use crate::client_ip::{ClientSource, ForwardingField, Reason, Resolution};
 use crate::config::Listener;
+use crate::request::Request;
 use crate::telemetry::access_log::{Facts, Field, LocalLog, MAX_FORWARDED_LINES, Record};
 use crate::telemetry::traces::{Parent, Trace};
 use crate::transport::client_body::ClientBody;
@@ -20,15 +20,15 @@ use super::snapshot::View;
 pub(super) fn begin(
     view: &View,
     connection: &Connection,
-    parts: &Parts,
+    request: &Request,
     body: Option<&mut ClientBody>,
     id: &Id,
 ) -> Option<Box<Record>> {
     let log = view.access_log.as_ref()?;
-    let path = parts.uri.path();
+    let path = request.uri.path();
     let listener = connection.listener(&view.snapshot);
     let is_logged = log.wants(path);
-    let trace = trace(log, connection, parts, listener);
+    let trace = trace(log, connection, request, listener);
     if !is_logged && trace.is_none() {
         return None;
     }
@@ -38,25 +38,25 @@ pub(super) fn begin(
     }
     record.set(Field::Listener, &listener.name);
     record.show(Field::RequestId, id);
-    record.version = Some(parts.version);
-    record.set(Field::Method, parts.method.as_str());
-    record.target(path, parts.uri.query());
-    let headers = &parts.headers;
-    match parts.uri.authority() {
+    record.version = Some(request.version);
+    record.set(Field::Method, request.method.as_str());
+    record.target(path, request.uri.query());
+    let fields = &request.fields;
+    match request.uri.authority() {
         Some(authority) => record.set(Field::Host, authority.as_str()),
         None => {
-            if let Some(host) = headers.get(HOST) {
+            if let Some(host) = fields.get(&HOST) {
                 record.set(Field::Host, host);
             }
         }
     }
-    if let Some(user_agent) = headers.get(USER_AGENT) {
+    if let Some(user_agent) = fields.get(&USER_AGENT) {
         record.set(Field::UserAgent, user_agent);
     }
-    if let Some(referer) = headers.get(REFERER) {
-        record.referer(referer.as_bytes());
+    if let Some(referer) = fields.get(&REFERER) {
+        record.referer(referer);
     }
-    note_chains(&mut record, parts, listener);
+    note_chains(&mut record, request, listener);
     if let Some(body) = body {
         body.count(record.receive());
     }
@@ -67,34 +67,30 @@ pub(super) fn begin(
 fn trace(
     log: &LocalLog,
     connection: &Connection,
-    parts: &Parts,
+    request: &Request,
     listener: &Listener,
 ) -> Option<Trace> {
     if !log.traces() {
         return None;
     }
-    let mut fields = parts.headers.get_all(TRACEPARENT).iter();
-    let parent = match (fields.next(), fields.next()) {
-        (Some(field), None) => Parent::parse(field.as_bytes()),
-        _ => None,
-    };
+    let parent = request.fields.only(&TRACEPARENT).and_then(Parent::parse);
     log.trace(parent, listener.trust.believes(&connection.info.peer))
 }
 
 static USUAL_CHAIN: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Keeps the fields that somebody may speak through here, as they came; where nobody may, the usual one.
-fn note_chains(record: &mut Facts, parts: &Parts, listener: &Listener) {
+fn note_chains(record: &mut Facts, request: &Request, listener: &Listener) {
     let mut fields = listener.trust.fields().peekable();
     let usual = fields.peek().is_none().then_some(&USUAL_CHAIN);
     for name in fields.map(ForwardingField::name).chain(usual) {
         if record.has_forwarded(name.as_str()) {
             continue;
         }
-        let lines = parts.headers.get_all(name);
-        let far = lines.iter().count().saturating_sub(MAX_FORWARDED_LINES);
-        for line in lines.iter().skip(far) {
-            record.forwarded(name.as_str(), line.as_bytes());
+        let lines = request.fields.get_all(name);
+        let far = lines.clone().count().saturating_sub(MAX_FORWARDED_LINES);
+        for line in lines.skip(far) {
+            record.forwarded(name.as_str(), line);
         }
     }
 }

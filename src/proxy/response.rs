@@ -39,7 +39,7 @@ impl Response {
     pub(super) fn into_http2(self) -> http::Response<Body> {
         let mut response = http::Response::new(self.body);
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.fields.into_map();
+        *response.headers_mut() = self.fields.to_map(|_| true);
         response
     }
 }

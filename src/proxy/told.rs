@@ -95,7 +95,7 @@ impl Told {
         let Received {
             connection,
             view,
-            parts,
+            request: asked,
         } = *received;
         let Some(recent) = view.counts.recent() else {
             return;
@@ -121,12 +121,12 @@ impl Told {
         };
         let emit = &view.snapshot.config.emit;
         let says_nothing = forged == 0 && !resolution.peer_is_trusted();
-        let headers = (!says_nothing)
-            .then_some(&parts.headers)
-            .into_iter()
-            .flatten();
+        let fields = (!says_nothing).then(|| asked.fields.iter());
         // Nobody else's fields say anything about a client.
-        let fields = headers.filter(|(name, _)| emit.removes(name, false));
+        let fields = fields
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| emit.removes(name, false));
         self.measured.keeps(recent.begin(request, fields));
     }
 }

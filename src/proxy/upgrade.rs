@@ -16,8 +16,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
 };
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -25,7 +24,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 use tokio_util::io::poll_read_buf;
 
+use crate::fields::{Fields, is};
 use crate::hop_by_hop::HopByHop;
+use crate::request::Request;
 use crate::transport::deadline::Deadline;
 use crate::upstream::endpoint::Permit;
 use crate::upstream::websocket::{self, Key};
@@ -60,15 +61,15 @@ pub(super) enum Asked {
 impl Asked {
     /// Whether a request asks for a WebSocket in a way that may be passed on. Any other wish to change the protocol is
     /// as good as not there: its fields are removed with those of the connection.
-    pub(super) fn of(parts: &Parts, hop_by_hop: &HopByHop<'_>, has_body: bool) -> Option<Self> {
-        if is_extended_connect(parts) {
+    pub(super) fn of(request: &Request, hop_by_hop: &HopByHop<'_>, has_body: bool) -> Option<Self> {
+        if request.connects_websocket {
             return Some(Self::Connect(Key::random()));
         }
-        let asks = parts.version == Version::HTTP_11
+        let asks = request.version == Version::HTTP_11
             && hop_by_hop.upgrade()
-            && parts.method == Method::GET
+            && request.method == Method::GET
             && !has_body
-            && websocket::is_named(&parts.headers);
+            && websocket::is_named(&request.fields);
         asks.then_some(Self::Upgrade)
     }
 
@@ -83,8 +84,8 @@ impl Asked {
     }
 
     /// Whether the endpoint mustn't get this field from the client: [`Self::write_fields`] writes it.
-    pub(super) fn replaces(&self, name: &HeaderName) -> bool {
-        matches!(self, Self::Connect(_)) && *name == SEC_WEBSOCKET_KEY
+    pub(super) fn replaces(&self, name: &[u8]) -> bool {
+        matches!(self, Self::Connect(_)) && is(name, "Sec-WebSocket-Key")
     }
 
     /// Makes an answer of the endpoint's 101: what the client waits for, with the tunnel that follows it in its body's
@@ -111,7 +112,7 @@ impl Asked {
     pub(super) fn agree_over_http2(
         &self,
         mut response: Response,
-        request: &HeaderMap,
+        request: &Fields,
         tunnel: Tunnel,
     ) -> Result<Response, Error> {
         let fields = &mut response.fields;
@@ -133,28 +134,24 @@ impl Asked {
     }
 
     /// The key that the endpoint is asked with.
-    pub(super) fn key<'a>(&'a self, headers: &'a HeaderMap) -> &'a [u8] {
+    pub(super) fn key<'a>(&'a self, fields: &'a Fields) -> &'a [u8] {
         match self {
-            Self::Upgrade => headers
-                .get(SEC_WEBSOCKET_KEY)
-                .map_or(b"", HeaderValue::as_bytes),
+            Self::Upgrade => fields.get(&SEC_WEBSOCKET_KEY).unwrap_or_default(),
             Self::Connect(key) => key.as_str().as_bytes(),
         }
     }
 }
 
 /// RFC 8441 §4: a CONNECT that names a protocol, and has a target as any other request.
-pub(super) fn is_extended_connect(parts: &Parts) -> bool {
-    parts.method == Method::CONNECT
-        && parts.version == Version::HTTP_2
-        && parts
-            .extensions
-            .get::<Protocol>()
-            .is_some_and(|protocol| protocol.as_str() == websocket::PROTOCOL)
+pub(super) fn is_extended_connect<B>(request: &http::Request<B>) -> bool {
+    let protocol = request.extensions().get::<Protocol>();
+    *request.method() == Method::CONNECT
+        && request.version() == Version::HTTP_2
+        && protocol.is_some_and(|protocol| protocol.as_str() == websocket::PROTOCOL)
 }
 
 /// The stream that a CONNECT in HTTP/2 becomes when it is answered with success.
-pub(super) fn stream_of<B>(request: &mut Request<B>) -> Option<OnUpgrade> {
+pub(super) fn stream_of<B>(request: &mut http::Request<B>) -> Option<OnUpgrade> {
     let becomes_one = request.version() == Version::HTTP_2 && *request.method() == Method::CONNECT;
     becomes_one.then(|| hyper::upgrade::on(request))
 }

@@ -3,6 +3,7 @@ use std::cmp::Reverse;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fields::tests::received;
 
 fn hosts(texts: &[&str]) -> Vec<HostPattern> {
     texts
@@ -37,13 +38,13 @@ fn router(routes: impl IntoIterator<Item = Match>) -> Router<usize> {
 }
 
 fn find(router: &Router<usize>, host: &str, path: &str) -> Option<usize> {
-    let headers = HeaderMap::new();
+    let fields = Fields::default();
     router
         .find(&Request {
             host,
             path,
             method: &Method::GET,
-            headers: &headers,
+            fields: &fields,
         })
         .copied()
 }
@@ -196,9 +197,9 @@ fn more_matchers_win_and_order_breaks_ties() {
     };
     let router = router([plain, methods, canary.clone(), both, canary]);
 
-    let with = HeaderMap::from_iter([header("x-canary", "0"), header("x-canary", "1")]);
-    let without = HeaderMap::from_iter([header("x-canary", "10")]);
-    for (method, headers, expected) in [
+    let with = received([("X-Canary", "0"), ("x-canary", "1")]);
+    let without = received([("x-canary", "10")]);
+    for (method, fields, expected) in [
         (Method::GET, &with, 3),
         (Method::POST, &with, 1),
         (Method::PUT, &with, 2),
@@ -209,12 +210,12 @@ fn more_matchers_win_and_order_breaks_ties() {
             host: "a.test",
             path: "/",
             method: &method,
-            headers,
+            fields,
         };
         assert_eq!(
             router.find(&request),
             Some(&expected),
-            "{method} {headers:?}"
+            "{method} {fields:?}"
         );
     }
 }
@@ -401,7 +402,7 @@ fn naive_find(routes: &[Match], request: &Request<'_>) -> Option<usize> {
         let headers_fit = route
             .headers
             .iter()
-            .all(|(name, value)| request.headers.get(name) == Some(value));
+            .all(|(name, value)| request.fields.get(name) == Some(value.as_bytes()));
         let fits =
             headers_fit && (route.methods.is_empty() || route.methods.contains(request.method));
         let matchers = usize::from(!route.methods.is_empty()) + route.headers.len();
@@ -448,7 +449,7 @@ fn any_path() -> impl Strategy<Value = &'static str> {
     ])
 }
 
-fn any_request() -> impl Strategy<Value = (&'static str, &'static str, Method, HeaderMap)> {
+fn any_request() -> impl Strategy<Value = (&'static str, &'static str, Method, Fields)> {
     let host = prop::sample::select(vec![
         "",
         "test",
@@ -461,22 +462,17 @@ fn any_request() -> impl Strategy<Value = (&'static str, &'static str, Method, H
         "xtest",
     ]);
     let method = prop::sample::select(vec![Method::GET, Method::POST, Method::PUT]);
-    let headers = prop::sample::subsequence(vec![header("x-a", "1"), header("x-b", "1")], 0..=2);
-    (
-        host,
-        any_path(),
-        method,
-        headers.prop_map(HeaderMap::from_iter),
-    )
+    let fields = prop::sample::subsequence(vec![header("x-a", "1"), header("x-b", "1")], 0..=2);
+    (host, any_path(), method, fields.prop_map(Fields::from_iter))
 }
 
 proptest! {
     #[test]
     fn agrees_with_a_walk_over_all_routes(
         routes in prop::collection::vec(any_match(), 0..12),
-        (host, path, method, headers) in any_request(),
+        (host, path, method, fields) in any_request(),
     ) {
-        let request = Request { host, path, method: &method, headers: &headers };
+        let request = Request { host, path, method: &method, fields: &fields };
         let expected = naive_find(&routes, &request);
         prop_assert_eq!(router(routes).find(&request).copied(), expected);
     }
@@ -484,10 +480,10 @@ proptest! {
     #[test]
     fn shadowed_routes_are_never_found(
         routes in prop::collection::vec(any_match(), 0..12),
-        (host, path, method, headers) in any_request(),
+        (host, path, method, fields) in any_request(),
     ) {
         let router = router(routes);
-        let request = Request { host, path, method: &method, headers: &headers };
+        let request = Request { host, path, method: &method, fields: &fields };
         let found = router.find(&request).copied();
         prop_assert!(router.shadowed().iter().all(|shadowed| Some(shadowed.route) != found));
     }

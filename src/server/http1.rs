@@ -66,9 +66,9 @@ pub(super) async fn serve(
         };
         let in_flight = activity.begin();
         look.arm(LOOK);
-        let asked = Asked::new(&head.parts.method, head.parts.version, head.keep_alive);
+        let asked = Asked::new(&head.request.method, head.request.version, head.keep_alive);
         let body = ClientBody::http1(wire, message, head.framing, activity, clock);
-        let mut answer = pin!(proxy.handle(connection, &head.parts, body, None, in_flight));
+        let mut answer = pin!(proxy.handle(connection, &head.request, body, None, in_flight));
         let response = poll_fn(|cx| {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use crate::client_ip::Peer;
+use crate::fields::Fields;
 
 use super::origins::{Origin, Origins, Verdict};
 
@@ -184,7 +185,7 @@ pub struct Seen {
     /// Without the query.
     pub path: String,
     /// What was said about the client; `None` when it was more than is kept.
-    pub fields: Option<HeaderMap>,
+    pub fields: Option<Fields>,
     /// `None` while it lasts.
     pub end: Option<End>,
 }
@@ -214,7 +215,7 @@ impl Recent {
     pub fn begin<'a>(
         &self,
         request: Request<'_>,
-        fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> u64 {
         self.origins.borrow_mut().count(
             request.client,
@@ -287,7 +288,7 @@ impl Place {
     fn new<'a>(
         number: u64,
         request: Request<'_>,
-        fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         mut buffer: Vec<u8>,
         mut lengths: Vec<(usize, usize)>,
     ) -> Self {
@@ -304,7 +305,6 @@ impl Place {
         let room = buffer.len() + MAX_FIELD_BYTES;
         let mut cut = false;
         for (name, value) in fields {
-            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
             if buffer.len() + name.len() + value.len() > room {
                 cut = true;
                 break;
@@ -361,8 +361,8 @@ impl Place {
         }
     }
 
-    fn fields(&self, mut from: usize) -> HeaderMap {
-        let mut fields = HeaderMap::with_capacity(self.fields.len());
+    fn fields(&self, mut from: usize) -> Fields {
+        let mut fields = Fields::default();
         for (name_len, value_len) in &self.fields {
             let (middle, to) = (from + name_len, from + name_len + value_len);
             let name = self.buffer.get(from..middle).map(HeaderName::from_bytes);
@@ -378,10 +378,14 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use http::header::FORWARDED;
+
     use super::*;
     use crate::client_ip::SocketPeer;
 
-    fn begin(recent: &Recent, number: u64, fields: &HeaderMap) -> u64 {
+    const XFF: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+    fn begin(recent: &Recent, number: u64, fields: &Fields) -> u64 {
         let request = Request {
             begun: Instant::now(),
             id: Id::Own {
@@ -420,10 +424,10 @@ mod tests {
     #[test]
     fn a_request_is_shown_as_it_came() {
         let recent = Recent::new(1);
-        let mut fields = HeaderMap::new();
-        fields.append("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
-        fields.append("x-forwarded-for", HeaderValue::from_bytes(b"\xff").unwrap());
-        fields.append("forwarded", HeaderValue::from_static(""));
+        let mut fields = Fields::default();
+        fields.append(XFF, HeaderValue::from_static("192.0.2.1"));
+        fields.append(XFF, HeaderValue::from_bytes(b"\xff").unwrap());
+        fields.append(FORWARDED, HeaderValue::from_static(""));
         let number = begin(&recent, 7, &fields);
         let [seen] = &recent.seen(&Wanted::Last(9))[..] else {
             panic!("not one")
@@ -432,7 +436,8 @@ mod tests {
             (&*seen.method, &*seen.host, &*seen.path),
             ("GET", "a.test", "/path")
         );
-        assert_eq!(seen.fields.as_ref(), Some(&fields));
+        let seen_fields = seen.fields.as_ref().unwrap();
+        assert!(seen_fields.iter().eq(fields.iter()));
         assert!(seen.end.is_none());
         end(&recent, number, 204);
         let seen = recent.seen(&Wanted::Named("00000abc-1-7".to_owned()));
@@ -442,7 +447,7 @@ mod tests {
     #[test]
     fn the_last_stay_and_keep_their_order() {
         let recent = Recent::new(1_000);
-        let fields = HeaderMap::new();
+        let fields = Fields::default();
         for number in 0..100 {
             begin(&recent, number, &fields);
         }
@@ -454,7 +459,7 @@ mod tests {
     #[test]
     fn the_end_of_a_request_that_is_gone_is_nobodys() {
         let recent = Recent::new(1_000);
-        let fields = HeaderMap::new();
+        let fields = Fields::default();
         let first = begin(&recent, 0, &fields);
         for number in 1..=MIN_REQUESTS as u64 {
             begin(&recent, number, &fields);
@@ -471,7 +476,7 @@ mod tests {
     #[test]
     fn what_ended_meanwhile_comes_in_the_order_of_the_ends() {
         let recent = Recent::new(1);
-        let fields = HeaderMap::new();
+        let fields = Fields::default();
         let [first, second, third] = [1, 2, 3].map(|number| begin(&recent, number, &fields));
         end(&recent, second, 200);
         let seen = recent.seen(&Wanted::EndedAfter(0));
@@ -485,9 +490,9 @@ mod tests {
     #[test]
     fn more_than_is_kept_is_known_to_be_missing() {
         let recent = Recent::new(1);
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::default();
         fields.append(
-            "x-forwarded-for",
+            XFF,
             HeaderValue::try_from("1".repeat(MAX_FIELD_BYTES)).unwrap(),
         );
         begin(&recent, 1, &fields);

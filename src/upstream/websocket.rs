@@ -6,7 +6,6 @@ use std::hash::{BuildHasher, RandomState};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::fields::Fields;
 
@@ -35,16 +34,16 @@ impl Key {
 
     /// Whether the endpoint read this key as a WebSocket server does.
     pub fn is_answered_by(&self, fields: &Fields) -> bool {
-        only(fields.get_all(&SEC_WEBSOCKET_ACCEPT))
-            .is_some_and(|answer| answer == accept(self.0.as_bytes()).as_bytes())
+        let answer = fields.only(&SEC_WEBSOCKET_ACCEPT);
+        answer.is_some_and(|answer| answer == accept(self.0.as_bytes()).as_bytes())
     }
 }
 
 /// Whether there is a key as a WebSocket server wants it: sixteen bytes in base64 (RFC 6455 §4.2.1).
-pub fn has_key(headers: &HeaderMap) -> bool {
+pub fn has_key(fields: &Fields) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    only(lines(headers, &SEC_WEBSOCKET_KEY))
-        .and_then(|key| key.strip_suffix(b"=="))
+    let key = fields.only(&SEC_WEBSOCKET_KEY);
+    key.and_then(|key| key.strip_suffix(b"=="))
         .is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
 }
 
@@ -55,30 +54,20 @@ pub fn accept(key: &[u8]) -> String {
 }
 
 /// Whether a WebSocket is among the protocols that `Upgrade` offers.
-pub fn is_named(headers: &HeaderMap) -> bool {
-    lines(headers, &UPGRADE)
+pub fn is_named(fields: &Fields) -> bool {
+    fields
+        .get_all(&UPGRADE)
         .flat_map(|line| line.split(|byte| *byte == b','))
         .any(is_protocol)
 }
 
 /// Whether `Upgrade` says WebSocket and nothing else: the only 101 that answers our requests.
 pub fn is_named_alone(fields: &Fields) -> bool {
-    only(fields.get_all(&UPGRADE)).is_some_and(is_protocol)
+    fields.only(&UPGRADE).is_some_and(is_protocol)
 }
 
 fn is_protocol(name: &[u8]) -> bool {
     name.trim_ascii().eq_ignore_ascii_case(PROTOCOL.as_bytes())
-}
-
-fn lines<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let lines = headers.get_all(name).into_iter();
-    lines.map(HeaderValue::as_bytes)
-}
-
-/// The one line there is.
-fn only<'a>(mut lines: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
-    let line = lines.next()?;
-    lines.next().is_none().then_some(line)
 }
 
 /// RFC 4648 §4.
@@ -101,8 +90,9 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
 
-    fn upgrade(lines: &[&'static str]) -> HeaderMap {
+    fn upgrade(lines: &[&'static str]) -> Fields {
         lines
             .iter()
             .map(|line| (UPGRADE, HeaderValue::from_static(line)))
@@ -147,7 +137,7 @@ mod tests {
         let answer = |key: &Key| HeaderValue::try_from(accept(key.as_str().as_bytes())).unwrap();
         let fits = |answers: &[&Key]| {
             let answers = answers.iter().map(|of| (SEC_WEBSOCKET_ACCEPT, answer(of)));
-            key.is_answered_by(&answers.collect::<HeaderMap>().into())
+            key.is_answered_by(&answers.collect())
         };
         assert!(!fits(&[]));
         assert!(!fits(&[&Key::random()]));
@@ -157,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_key_is_sixteen_bytes_and_there_is_one() {
-        let keys = |keys: &[&'static str]| -> HeaderMap {
+        let keys = |keys: &[&'static str]| -> Fields {
             let values = keys.iter().map(|key| HeaderValue::from_static(key));
             values.map(|value| (SEC_WEBSOCKET_KEY, value)).collect()
         };
@@ -190,9 +180,9 @@ mod tests {
             (&[""], false, false),
             (&[], false, false),
         ] {
-            let headers = upgrade(lines);
-            assert_eq!(is_named(&headers), named, "{lines:?}");
-            assert_eq!(is_named_alone(&headers.into()), alone, "{lines:?}");
+            let fields = upgrade(lines);
+            assert_eq!(is_named(&fields), named, "{lines:?}");
+            assert_eq!(is_named_alone(&fields), alone, "{lines:?}");
         }
     }
 }

@@ -30,11 +30,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header,
-};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use serde::Serialize;
+
+use crate::fields::{Fields, is};
 
 pub mod websocket;
 
@@ -49,7 +49,7 @@ pub struct Echo<'a> {
     pub version: Version,
     /// The fields, forwarding fields included and hop-by-hop fields gone. `Host` isn't printed from
     /// here.
-    pub headers: &'a HeaderMap,
+    pub fields: &'a Fields,
     /// The authority of the request.
     pub host: &'a str,
     /// Who connected, with the port.
@@ -107,9 +107,9 @@ impl Identity {
 
 /// What `/echo` says to a WebSocket handshake: yes, with the key's answer, before an [`websocket::EchoPeer`] takes over.
 /// `None` when it isn't one that this version of the protocol knows, or goes elsewhere.
-pub fn agree(uri: &Uri, headers: &HeaderMap, key: &[u8]) -> Option<HeaderValue> {
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION)?;
-    let fits = uri.path() == "/echo" && version == "13" && key.len() == 24;
+pub fn agree(uri: &Uri, fields: &Fields, key: &[u8]) -> Option<HeaderValue> {
+    let version = fields.get(&header::SEC_WEBSOCKET_VERSION)?;
+    let fits = uri.path() == "/echo" && version == b"13" && key.len() == 24;
     fits.then(|| HeaderValue::try_from(super::websocket::accept(key)).ok())
         .flatten()
 }
@@ -284,11 +284,11 @@ fn write_request(out: &mut Vec<u8>, request: &Echo<'_>) {
     out.extend_from_slice(target(request.uri).as_bytes());
     out.extend_from_slice(format!(" {:?}\r\n", request.version).as_bytes());
     write_field(out, "Host", request.host.as_bytes());
-    let mut fields = sorted_fields(request.headers);
+    let mut fields = sorted_fields(request.fields);
     let first = FIRST_FIELDS.map(|name| fields.remove_entry(name));
     for (name, values) in first.into_iter().flatten().chain(fields) {
         for value in values {
-            write_field(out, &name, value.as_bytes());
+            write_field(out, &name, value);
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -310,27 +310,26 @@ fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// All fields but `Host`, by canonical name.
-fn sorted_fields(headers: &HeaderMap) -> BTreeMap<String, Vec<&HeaderValue>> {
-    headers
-        .keys()
-        .filter(|&name| *name != header::HOST)
-        .map(|name| (canonical(name), headers.get_all(name).iter().collect()))
-        .collect()
+fn sorted_fields(fields: &Fields) -> BTreeMap<String, Vec<&[u8]>> {
+    let mut sorted = BTreeMap::<_, Vec<_>>::new();
+    for (name, value) in fields.iter().filter(|(name, _)| !is(name, "Host")) {
+        sorted.entry(canonical(name)).or_default().push(value);
+    }
+    sorted
 }
 
-/// `x-real-ip` → `X-Real-Ip`.
-fn canonical(name: &HeaderName) -> String {
-    let mut previous = '-';
-    name.as_str()
-        .chars()
-        .map(|char| {
-            let upper = previous == '-';
-            previous = char;
-            if upper {
-                char.to_ascii_uppercase()
+/// `x-real-IP` → `X-Real-Ip`.
+fn canonical(name: &[u8]) -> String {
+    let mut previous = b'-';
+    name.iter()
+        .map(|byte| {
+            let begins_word = previous == b'-';
+            previous = *byte;
+            char::from(if begins_word {
+                byte.to_ascii_uppercase()
             } else {
-                char
-            }
+                byte.to_ascii_lowercase()
+            })
         })
         .collect()
 }
@@ -364,11 +363,11 @@ struct Api<'a> {
 }
 
 fn api(request: &Echo<'_>, identity: &Identity) -> Response<Answer> {
-    let headers = sorted_fields(request.headers)
+    let headers = sorted_fields(request.fields)
         .into_iter()
         .map(|(name, values)| {
-            let values = values.into_iter().map(HeaderValue::as_bytes);
-            (name, values.map(String::from_utf8_lossy).collect())
+            let values = values.into_iter().map(String::from_utf8_lossy);
+            (name, values.collect())
         })
         .collect();
     let facts = Api {

@@ -149,3 +149,44 @@ fn response_fields_keep_their_spelling_and_order() {
          content-length: 2\r\n\r\n"
     );
 }
+
+#[test]
+fn request_fields_keep_their_spelling_and_order() {
+    let request = forwarded(
+        "X-b: 1\r\nKEEP-alive: timeout=5\r\nX-FORWARDED-for: 6.6.6.6\r\nX_Real_iP: 6.6.6.6\r\nACCEPT:*/*\r\n\
+         connection: x-OWN\r\nX-own: 3\r\npRoXy: http://6.6.6.6\r\nUnder_score: 1\r\nx-A:  4 \r\nTRUE-client-ip: 6.6.6.6\r\n\
+         eXpect: nothing\r\nX-b: 5\r\n",
+    );
+    let fields: Vec<_> = request
+        .fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    let (theirs, ours) = fields.split_at(5);
+    assert_eq!(
+        theirs,
+        [
+            "host: app.test",
+            "X-b: 1",
+            "ACCEPT: */*",
+            "x-A: 4",
+            "X-b: 5"
+        ]
+    );
+    let mut names: Vec<_> = ours
+        .iter()
+        .filter_map(|line| line.split(':').next())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Port",
+            "X-Forwarded-Proto",
+            "X-Real-IP"
+        ]
+    );
+    assert!(!fields.concat().contains("6.6.6.6"));
+}

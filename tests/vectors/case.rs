@@ -10,8 +10,10 @@ use headwater::client_ip::{
     Prior, ProxySource, Scheme, SentField, SocketPeer, TrustPolicy, TrustRule, UntrustedPrior,
     UpstreamHost, emit, resolve, upstream_host,
 };
+use headwater::fields::Fields;
 use headwater::proxy_protocol::{self, Decoded};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::HOST;
+use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
 /// A line of `ingress.jsonl`.
@@ -163,9 +165,9 @@ impl Case {
         }
     }
 
-    /// The request's fields as they came, names in lower case; `None` for bytes that no request may hold.
-    pub(crate) fn fields(&self) -> Option<HeaderMap> {
-        let mut headers = HeaderMap::new();
+    /// The request's fields; `None` for bytes that no request may hold.
+    pub(crate) fn fields(&self) -> Option<Fields> {
+        let mut fields = Fields::default();
         for (name, value) in &self.request.fields {
             // A bare line feed ends a line here as in nginx (RFC 9112 §2.2).
             for (index, line) in value.split('\n').enumerate() {
@@ -179,10 +181,10 @@ impl Case {
                     .map(|c| u8::try_from(u32::from(c)).unwrap())
                     .collect();
                 let value = HeaderValue::from_bytes(value.trim_ascii()).ok()?;
-                headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, value);
+                fields.append(HeaderName::from_bytes(name.as_bytes()).ok()?, value);
             }
         }
-        Some(headers)
+        Some(fields)
     }
 
     /// What headwater does with `headwater import ingress-nginx --exact`.
@@ -275,19 +277,19 @@ impl Case {
         EmitPolicy::new(options, [trust])
     }
 
-    fn forward(&self, peer: &Peer, headers: &HeaderMap, local: &LocalEnd) -> Upstream {
+    fn forward(&self, peer: &Peer, fields: &Fields, local: &LocalEnd) -> Upstream {
         let trust = self.trust();
         let policy = self.emit_policy(&trust);
-        let resolution = resolve(peer, headers, &trust);
-        let host = headers.get("host").map(HeaderValue::as_bytes);
+        let resolution = resolve(peer, fields, &trust);
+        let host = fields.get(&HOST);
         let mut written = Written::default();
-        emit(&resolution, headers, host, local, &policy, &mut written);
-        if let Some(host) = upstream_host(&resolution, headers, host, &policy) {
+        emit(&resolution, fields, host, local, &policy, &mut written);
+        if let Some(host) = upstream_host(&resolution, fields, host, &policy) {
             written.add("host", host);
         }
-        for (name, value) in headers {
-            if name != "host" && !policy.removes(name, resolution.peer_is_trusted()) {
-                written.add(name.as_str(), value.as_bytes());
+        for (name, value) in fields.iter() {
+            if name != b"host" && !policy.removes(name, resolution.peer_is_trusted()) {
+                written.add(str::from_utf8(name).unwrap(), value);
             }
         }
         let client = resolution.client().ip().map(|ip| ip.to_string());

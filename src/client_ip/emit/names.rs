@@ -22,8 +22,8 @@ impl NameSet {
         let stripped: Vec<Box<str>> = stripped.map(own).collect();
         let mut lengths = [0; 32];
         for name in managed.iter().chain(&stripped) {
-            if let Some(of_letter) = lengths.get_mut(row(name)) {
-                *of_letter |= bit(name);
+            if let Some(of_letter) = lengths.get_mut(row(name.as_bytes())) {
+                *of_letter |= bit(name.as_bytes());
             }
         }
         Self {
@@ -33,8 +33,7 @@ impl NameSet {
         }
     }
 
-    /// `name` is in lower case.
-    pub(super) fn removes(&self, name: &str, from_trusted_peer: bool) -> bool {
+    pub(super) fn removes(&self, name: &[u8], from_trusted_peer: bool) -> bool {
         if self
             .lengths
             .get(row(name))
@@ -50,32 +49,32 @@ impl NameSet {
             .stripped
             .iter()
             .filter(|stripped| is_twin(stripped, name));
-        twins.any(|stripped| !from_trusted_peer || **stripped != *name)
+        twins.any(|stripped| !from_trusted_peer || !name.eq_ignore_ascii_case(stripped.as_bytes()))
     }
 }
 
-fn row(name: &str) -> usize {
-    usize::from(fold(name.bytes().next().unwrap_or_default()) & 31)
+fn row(name: &[u8]) -> usize {
+    usize::from(fold(name.first().copied().unwrap_or_default()) & 31)
 }
 
-fn bit(name: &str) -> u64 {
+fn bit(name: &[u8]) -> u64 {
     1 << (name.len() % 64)
 }
 
-fn is_twin(known: &str, name: &str) -> bool {
+fn is_twin(known: &str, name: &[u8]) -> bool {
     let is_same_but_for_folding = || {
-        let mut bytes = known.bytes().zip(name.bytes());
-        bytes.all(|(a, b)| fold(a) == fold(b))
+        let mut bytes = known.bytes().zip(name);
+        bytes.all(|(a, b)| fold(a) == fold(*b))
     };
     // The first is the usual case, and much quicker.
-    known == name || (known.len() == name.len() && is_same_but_for_folding())
+    known.as_bytes() == name || (known.len() == name.len() && is_same_but_for_folding())
 }
 
-/// Many backends turn names into variables, where `-`, `_` and `.` become the same.
+/// Many backends turn names into variables, where `-`, `_` and `.` become the same. Names are the same in any case.
 fn fold(byte: u8) -> u8 {
     match byte {
         b'_' | b'.' => b'-',
-        _ => byte,
+        _ => byte.to_ascii_lowercase(),
     }
 }
 

@@ -1,12 +1,11 @@
 use std::num::{NonZeroU8, NonZeroU16};
 
-use http::HeaderMap;
-
 use super::super::tests::support::{fields, lines, local, peer, proxied, rule, trusting};
 use super::super::{Depth, EmitOptions, OnMalformed, resolve};
 use super::*;
+use crate::fields::Fields;
 
-fn page(peer: &Peer, headers: &HeaderMap, trust: &TrustPolicy) -> String {
+fn page(peer: &Peer, headers: &Fields, trust: &TrustPolicy) -> String {
     explain(
         &resolve(peer, headers, trust),
         &EmitPolicy::new(EmitOptions::default(), [trust]),
@@ -151,7 +150,7 @@ fn a_trusted_peer_without_a_field_is_its_own_client() {
     expect(
         &page(
             &peer("10.0.0.1"),
-            &HeaderMap::new(),
+            &Fields::default(),
             &trusting(&["private"], "X-Forwarded-For"),
         ),
         &[
@@ -287,7 +286,7 @@ fn counted_hops_are_numbered() {
 #[test]
 fn a_unix_peer_has_no_address() {
     expect(
-        &page(&peer("unix"), &HeaderMap::new(), &TrustPolicy::nobody()),
+        &page(&peer("unix"), &Fields::default(), &TrustPolicy::nobody()),
         &[
             "client address   unknown           the peer itself: no rule trusts it",
             "found in         nothing: a Unix socket has no address",
@@ -342,7 +341,7 @@ fn client_chosen_text_is_escaped_and_cut() {
 #[test]
 fn with_a_connection_every_field_sent_is_shown() {
     let (from, trust) = (peer("203.0.113.9"), TrustPolicy::nobody());
-    let headers = HeaderMap::new();
+    let headers = Fields::default();
     let resolution = resolve(&from, &headers, &trust);
     let host: Option<&[u8]> = Some(b"a.test");
     let explanation = explain(&resolution, &EmitPolicy::default(), Some((host, &local())));
@@ -388,7 +387,7 @@ fn addresses_may_be_shown_otherwise_and_what_is_configured_stays() {
 fn a_line_says_the_same_in_short() {
     let trust = trusting(&["private"], "X-Forwarded-For");
     let policy = EmitPolicy::new(EmitOptions::default(), [&trust]);
-    let line = |headers: &HeaderMap| {
+    let line = |headers: &Fields| {
         let peer = peer("10.0.0.1");
         explain(&resolve(&peer, headers, &trust), &policy, None).line()
     };

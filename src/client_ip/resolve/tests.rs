@@ -457,6 +457,37 @@ proptest! {
         }
     }
 
+    /// Names mean the same in any case, and whichever version of HTTP they came in.
+    #[test]
+    fn spelling_changes_nothing(
+        from in prop_oneof![trusted_ip(), untrusted_ip()],
+        field in proptest::sample::select(vec![XFF, "forwarded", "x-real-ip"]),
+        sent_fields in proptest::collection::vec((
+            proptest::sample::select(vec![XFF, "forwarded", "x-real-ip", "x-forwarded-proto", "x-forwarded-host", "x_forwarded_for", "cf-connecting-ip"]),
+            "(for=)?(203\\.0\\.113\\.7|10\\.0\\.0\\.5|https|a\\.test)(, 10\\.0\\.0\\.5)?",
+        ), 0..6),
+        upper in any::<u64>(),
+    ) {
+        let spelt = |name: &str| -> String {
+            let letters = name.chars().enumerate();
+            letters.map(|(at, letter)| if upper >> at & 1 == 1 { letter.to_ascii_uppercase() } else { letter }).collect()
+        };
+        let (peer, policy) = (peer(&from.to_string()), trusting(TRUSTED, field));
+        let received = fields(sent_fields.iter().map(|(name, value)| (*name, value.as_bytes())));
+        let shouted: Vec<_> = sent_fields.iter().map(|(name, value)| (spelt(name), value)).collect();
+        let shouted = fields(shouted.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+        let of_a_map = Fields::from(received.to_map(|_| true));
+        let emit_policy = EmitPolicy::new(EmitOptions { forwarded: emit::Forwarded::Append, ..EmitOptions::default() }, [&policy]);
+        let told = |fields: &Fields| {
+            let resolution = resolve(&peer, fields, &policy);
+            let mut forged: Vec<_> = emit_policy.forged(&resolution).collect();
+            forged.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+            (outcome(&resolution), sent(&resolution, fields, &emit_policy).0, forged)
+        };
+        prop_assert_eq!(told(&shouted), told(&received));
+        prop_assert_eq!(told(&of_a_map), told(&received));
+    }
+
     /// (h)
     #[test]
     fn no_bytes_panic_or_are_read_beyond_the_limits(values in proptest::collection::vec(any_value(), 0..4), name in "x-forwarded-for|forwarded|x-real-ip") {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU8, NonZeroU16};
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use serde::Deserialize;
 
 use super::support::{fields, local, peer, proxied, rule};
@@ -12,6 +12,7 @@ use crate::client_ip::{
     Depth, EmitOptions, EmitPolicy, ForwardingField, OnMalformed, Prior, SentField, TrustPolicy,
     UntrustedPrior, emit, resolve,
 };
+use crate::fields::Fields;
 
 const TABLE: &str = include_str!("../../../tests/cases/client_ip.yaml");
 
@@ -155,27 +156,25 @@ impl Upstream {
 }
 
 fn upstream(
-    headers: &HeaderMap,
+    fields: &Fields,
     resolution: &crate::client_ip::Resolution<'_>,
     policy: &EmitPolicy,
 ) -> Upstream {
     let mut written = super::support::Sent::default();
     emit(
         resolution,
-        headers,
+        fields,
         Some(b"app.example.test"),
         &local(),
         policy,
         &mut written,
     );
-    let passing = headers
+    let passing = fields
         .iter()
         .filter(|(name, _)| !policy.removes(name, resolution.peer_is_trusted()));
     let passing = passing.map(|(name, value)| {
-        (
-            name.to_string(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        )
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (text(name), text(value))
     });
     let written = written
         .0

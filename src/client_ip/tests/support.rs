@@ -1,11 +1,11 @@
 //! What these tests share: short ways to write peers, fields and policies down.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use crate::client_ip::{
     Addr, Depth, EmitPolicy, FieldSink, ForwardingField, LocalEnd, Peer, PeerSet, ProxySource,
     Resolution, Scheme, SocketPeer, TrustPolicy, TrustRule, emit,
 };
+use crate::fields::Fields;
+use crate::fields::tests::received;
 
 pub(in crate::client_ip) fn addr(text: &str) -> Addr {
     Addr::new(text.parse().expect(text)).expect(text)
@@ -41,23 +41,15 @@ pub(in crate::client_ip) fn proxied(balancer: &str, source: &str) -> Peer {
 
 pub(in crate::client_ip) fn fields<'f>(
     fields: impl IntoIterator<Item = (&'f str, &'f [u8])>,
-) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        let name = HeaderName::from_bytes(name.as_bytes()).expect(name);
-        headers.append(
-            name,
-            HeaderValue::from_bytes(value).expect("no control characters"),
-        );
-    }
-    headers
+) -> Fields {
+    received(fields)
 }
 
 /// Lines of one field.
 pub(in crate::client_ip) fn lines<'f>(
     name: &str,
     values: impl IntoIterator<Item = &'f str>,
-) -> HeaderMap {
+) -> Fields {
     fields(values.into_iter().map(|value| (name, value.as_bytes())))
 }
 
@@ -112,13 +104,13 @@ pub(in crate::client_ip) fn local() -> LocalEnd {
 
 pub(in crate::client_ip) fn sent(
     resolution: &Resolution<'_>,
-    headers: &HeaderMap,
+    fields: &Fields,
     policy: &EmitPolicy,
 ) -> Sent {
     let mut sent = Sent::default();
     emit(
         resolution,
-        headers,
+        fields,
         Some(b"app.example.test"),
         &local(),
         policy,

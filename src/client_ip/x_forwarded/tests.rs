@@ -1,7 +1,8 @@
-use http::HeaderMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fields::Fields;
+use crate::fields::tests::received;
 
 fn addr(text: &str) -> Addr {
     Addr::new(text.parse().expect(text)).expect(text)
@@ -102,16 +103,12 @@ fn the_word_unknown_hides_a_party() {
     assert_eq!(node(b"Unknown"), Node::Unknown);
 }
 
-fn lines(values: &[&str]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for value in values {
-        headers.append(&X_FORWARDED_FOR, value.parse().expect(value));
-    }
-    headers
+fn lines(values: &[&str]) -> Fields {
+    received(values.iter().map(|value| ("X-Forwarded-For", *value)))
 }
 
-fn right_to_left(headers: &HeaderMap, limits: Limits) -> (Vec<String>, Step<()>) {
-    let mut elements = Elements::new(&headers.get_all(&X_FORWARDED_FOR), limits);
+fn right_to_left(headers: &Fields, limits: Limits) -> (Vec<String>, Step<()>) {
+    let mut elements = Elements::new(headers.get_all(&X_FORWARDED_FOR), limits);
     let mut seen = Vec::new();
     loop {
         match elements.step() {
@@ -198,13 +195,13 @@ fn a_place_can_be_read_again_from_left_to_right() {
         (4, "b c d e"),
         (5, "a b c d e"),
     ] {
-        let mut elements = Elements::new(&all, Limits::HEAD);
+        let mut elements = Elements::new(all.clone(), Limits::HEAD);
         for _ in 0..steps {
             elements.step();
         }
         let again: Vec<_> = elements
             .place()
-            .elements(&all)
+            .elements(all.clone())
             .map(|text| String::from_utf8_lossy(text))
             .collect();
         assert_eq!(again.join(" "), expected);

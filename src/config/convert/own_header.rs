@@ -1,10 +1,11 @@
 //! Fields that get a name of the operator's choice, and that nobody else may send upstream.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderName, header};
 
 use super::super::problem::code;
 use super::super::reader::{Reader, Section};
 use crate::client_ip::{EmitPolicy, SentField};
+use crate::fields::Fields;
 use crate::hop_by_hop::HopByHop;
 
 /// Reads such a name; it may not mean anything already. Messages call the field `what`, and propose `usual`.
@@ -58,7 +59,7 @@ fn is_taken(name: &HeaderName) -> bool {
         header::SEC_WEBSOCKET_ACCEPT,
     ];
     general.contains(name)
-        || HopByHop::of_request(&HeaderMap::new()).removes(name)
+        || HopByHop::of_request(&Fields::default()).removes(name)
         || EmitPolicy::default().removes(name, true)
         || SentField::parse(name.as_str()).is_some()
 }

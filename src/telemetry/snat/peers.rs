@@ -67,8 +67,8 @@ const FIELDS: [(&str, &str); 10] = [
 
 impl Field {
     /// The most usual one among these; `None` when none of them names a client.
-    pub fn most_usual<'h>(names: impl Iterator<Item = &'h HeaderName>) -> Option<Self> {
-        let place = |name: &HeaderName| FIELDS.iter().position(|(known, _)| name == known);
+    pub fn most_usual(names: impl Iterator<Item = HeaderName>) -> Option<Self> {
+        let place = |name: HeaderName| FIELDS.iter().position(|(known, _)| name == *known);
         let first = names.filter_map(place).min()?;
         u8::try_from(first).ok().map(Self)
     }
@@ -187,11 +187,8 @@ mod tests {
     }
 
     fn field(names: &[&'static str]) -> Option<Field> {
-        let names: Vec<_> = names
-            .iter()
-            .map(|name| HeaderName::from_static(name))
-            .collect();
-        Field::most_usual(names.iter())
+        let names = names.iter();
+        Field::most_usual(names.map(|name| HeaderName::from_static(name)))
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::fields::tests::received;
 
 /// The request of the transcript below, as it came to Go's `net/http`.
 const FIELDS: &[(&str, &str)] = &[
@@ -51,7 +52,7 @@ const GO_WROTE_POST: &str = "POST /b HTTP/1.1\r\n\
 struct Asked {
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
+    fields: Fields,
     host: &'static str,
     body: &'static [u8],
     client: ClientFacts,
@@ -62,7 +63,7 @@ impl Default for Asked {
         Self {
             method: Method::GET,
             uri: Uri::from_static("/"),
-            headers: HeaderMap::new(),
+            fields: Fields::default(),
             host: "h",
             body: b"",
             client: ClientFacts {
@@ -89,12 +90,8 @@ fn post(uri: &'static str, body: &'static [u8]) -> Asked {
     }
 }
 
-fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(*name, HeaderValue::from_static(value));
-    }
-    headers
+fn fields(fields: &[(&'static str, &'static str)]) -> Fields {
+    received(fields.iter().copied())
 }
 
 fn identity() -> Identity {
@@ -107,7 +104,7 @@ fn ask_of(identity: &Identity, asked: &Asked) -> Response<Answer> {
         method: &asked.method,
         uri: &asked.uri,
         version: Version::HTTP_11,
-        headers: &asked.headers,
+        fields: &asked.fields,
         host: asked.host,
         remote_addr: "203.0.113.7:51734",
         body: asked.body,
@@ -174,12 +171,12 @@ fn prints_name_hops_and_forgery_where_there_are_any() {
 #[test]
 fn prints_the_request_as_go_does() {
     let get = Asked {
-        headers: fields(FIELDS),
+        fields: fields(FIELDS),
         host: "Ex.com:80",
         ..get("/a%20b?x=1&y=%41")
     };
     let post = Asked {
-        headers: fields(&[
+        fields: fields(&[
             ("content-type", "x/y"),
             ("user-agent", "a"),
             ("content-length", "5"),
@@ -219,7 +216,7 @@ fn never_prints_the_environment() {
 #[test]
 fn api_keeps_the_key_order() {
     let mut asked = get("/api?a=b");
-    asked.headers = fields(&[("x-b", "2"), ("host", "h"), ("x-a", "1"), ("x-b", "3")]);
+    asked.fields = fields(&[("x-b", "2"), ("host", "h"), ("x-a", "1"), ("x-b", "3")]);
     let mut response = ask(&asked);
     assert_eq!(
         String::from_utf8(body(&mut response)).unwrap(),
@@ -251,8 +248,7 @@ fn api_shows_name_hops_and_forgery() {
 #[test]
 fn api_survives_values_that_are_not_text() {
     let mut asked = get("/api");
-    let value = HeaderValue::from_bytes(b"\xff\xfe<b>\"").unwrap();
-    asked.headers.insert("x-bad", value);
+    asked.fields = received([("X-BAD", b"\xff\xfe<b>\"")]);
     let json: serde_json::Value = serde_json::from_slice(&body(&mut ask(&asked))).unwrap();
     assert_eq!(json["headers"]["X-Bad"][0], "\u{fffd}\u{fffd}<b>\"");
 }

@@ -2,19 +2,19 @@
 //! client is.
 #![no_main]
 
+use headwater::fields::Fields;
 use headwater::hop_by_hop::HopByHop;
-use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::header::{CONNECTION, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let mut headers = HeaderMap::new();
+    let mut fields = Fields::default();
     for line in input.split(|byte| *byte == b'\n') {
         if let Ok(value) = HeaderValue::from_bytes(line) {
-            headers.append(CONNECTION, value);
+            fields.append(CONNECTION, value);
         }
     }
-    let request = HopByHop::of_request(&headers);
-    let fields = headers.clone().into();
+    let request = HopByHop::of_request(&fields);
     let response = HopByHop::of_response(&fields);
     for name in [
         "host",
@@ -30,11 +30,8 @@ fuzz_target!(|input: &[u8]| {
     assert!(request.removes(CONNECTION));
 
     let mut options = Vec::new();
-    for line in headers.get_all(CONNECTION) {
-        let trimmed = line
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .map(<[u8]>::trim_ascii);
+    for line in fields.get_all(&CONNECTION) {
+        let trimmed = line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         options.extend(trimmed.map(<[u8]>::to_ascii_lowercase));
     }
     assert_eq!(

@@ -10,8 +10,9 @@ use headwater::client_ip::{
     Addr, Depth, ForwardingField, Peer, PeerSet, Reason, SocketPeer, TrustPolicy, TrustRule,
     forwarded, resolve, x_forwarded::Node,
 };
+use headwater::fields::Fields;
 use headwater_fuzz::x_forwarded_element;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
 
 const MAX_HOPS: u16 = 5;
@@ -63,16 +64,16 @@ fuzz_target!(|input: &[u8]| {
     }
     .with_max_hops(NonZeroU16::new(MAX_HOPS).unwrap());
 
-    let mut headers = HeaderMap::new();
+    let mut fields = Fields::default();
     let mut lines = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {
         if let Ok(value) = HeaderValue::from_bytes(line) {
-            headers.append(field.name(), value);
+            fields.append(field.name().clone(), value);
             lines.push(line);
         }
     }
 
-    let found = resolve(&peer, &headers, &policy);
+    let found = resolve(&peer, &fields, &policy);
     let expected = if counted {
         count(socket, &field, &lines)
     } else {

@@ -97,5 +97,5 @@ fn same_as_another(head: &Head, taken: usize, bytes: &[u8]) {
     let fields: Vec<(&[u8], &[u8])> = head.fields.iter().collect();
     assert_eq!(fields, expected);
     // Whoever needs a map gets all of them.
-    assert_eq!(head.fields.clone().into_map().len(), expected.len());
+    assert_eq!(head.fields.to_map(|_| true).len(), expected.len());
 }
