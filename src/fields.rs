@@ -3,11 +3,20 @@
 //! What was received stays where it was read: a line is known by its place in the head. So it costs nothing to keep, to
 //! pass it on is to copy it, and its name goes on as it was spelt. What is ours stands behind it.
 
+use std::mem;
 use std::ops::Range;
 use std::slice;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+mod characters;
+mod sieve;
+
+pub(crate) use characters::{is_in_name, is_token};
+pub(crate) use sieve::Sieve;
+
+const CRLF: &[u8] = b"\r\n";
 
 /// What a request gets on its way.
 const USUALLY_ADDED: usize = 8;
@@ -19,6 +28,8 @@ pub(crate) struct Line {
     pub(crate) name: Range<usize>,
     /// The value, without the white space around it; one that [`HeaderValue`] takes.
     pub(crate) value: Range<usize>,
+    /// Whether it is written as most are: a space before the value, and CRLF behind it.
+    pub(crate) is_usual: bool,
 }
 
 /// Fields in their order: those received, then ours. Names are compared in any case.
@@ -114,19 +125,26 @@ impl Fields {
         out: &mut Vec<u8>,
         mut wants: impl FnMut(&'a [u8], &'a [u8]) -> bool,
     ) {
+        // Lines that stand behind each other are copied at once.
+        let mut together = 0..0;
+        let text = |lines: Range<usize>| self.head.get(lines).unwrap_or_default();
         for line in &self.received {
             let (name, value) = line.read(&self.head);
             if !wants(name, value) {
                 continue;
             }
-            match line.usual_text(&self.head) {
-                Some(text) => {
-                    out.extend_from_slice(text);
-                    out.extend_from_slice(b"\r\n");
-                }
-                None => write(out, name, value),
+            if line.is_usual && line.name.start == together.end {
+                together.end = line.value.end + CRLF.len();
+                continue;
+            }
+            out.extend_from_slice(text(mem::take(&mut together)));
+            if line.is_usual {
+                together = line.name.start..line.value.end + CRLF.len();
+            } else {
+                write(out, name, value);
             }
         }
+        out.extend_from_slice(text(together));
         for (name, value) in &self.ours {
             let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
             if wants(name, value) {
@@ -225,17 +243,12 @@ impl Line {
 
     /// The value, if the name is this one.
     fn value_of<'a>(&self, wanted: &[u8], head: &'a [u8]) -> Option<&'a [u8]> {
-        if self.name.len() != wanted.len() {
+        // The quickest way to tell most names from each other.
+        if self.name.end - self.name.start != wanted.len() {
             return None;
         }
         let (name, value) = self.read(head);
         name.eq_ignore_ascii_case(wanted).then_some(value)
-    }
-
-    /// Both, and what is between them, if that is what is usual.
-    fn usual_text<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
-        let between = head.get(self.name.end..self.value.start)?;
-        (between == b": ").then(|| head.get(self.name.start..self.value.end))?
     }
 }
 
@@ -245,7 +258,7 @@ pub(crate) fn write(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(CRLF);
 }
 
 /// Whether this name, or option, is that one, in any case. It is given as most spell it, which is the quickest to tell.

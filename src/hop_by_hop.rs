@@ -10,7 +10,9 @@
 //! It doesn't touch `Content-Length`, whose fate is the codec's, and it removes `Upgrade` and `TE`
 //! always: whoever keeps a WebSocket upgrade or `TE: trailers` writes the field anew.
 
-use crate::fields::{Fields, is};
+use http::header::{CONNECTION, TE};
+
+use crate::fields::{Fields, Sieve, is};
 
 /// What one message says about the connection it came on; made once, asked about each field.
 ///
@@ -31,7 +33,11 @@ impl<'a> HopByHop<'a> {
     /// Doesn't allocate when they hold nothing beyond `close`, `keep-alive`, `upgrade`, names that
     /// go anyway and names that may not be nominated.
     pub fn of_request(fields: &'a Fields) -> Self {
-        Self::of(fields, Message::Request)
+        let mut codings = fields.get_all(&TE).flat_map(elements);
+        Self {
+            accepts_trailers: codings.any(|coding| is(coding, "trailers")),
+            ..Self::of(fields, Message::Request)
+        }
     }
 
     /// Reads the `Connection` lines of a response; allocates as [`HopByHop::of_request`] does.
@@ -48,7 +54,7 @@ impl<'a> HopByHop<'a> {
         is_connection_scoped(name)
             || self.nominated.iter().any(|option| option.eq_ignore_ascii_case(name))
             // No such field exists, but CGI hands it to programs as HTTP_PROXY (CVE-2016-5385).
-            || (self.message == Message::Request && name.eq_ignore_ascii_case(b"proxy"))
+            || (self.message == Message::Request && is(name, "Proxy"))
     }
 
     /// Whether `Connection: close` was there.
@@ -77,15 +83,8 @@ impl<'a> HopByHop<'a> {
             accepts_trailers: false,
             nominated: Vec::new(),
         };
-        for (name, value) in fields.iter() {
-            if is(name, "Connection") {
-                for option in elements(value) {
-                    hop_by_hop.note(option);
-                }
-            } else if is(name, "TE") {
-                hop_by_hop.accepts_trailers |=
-                    elements(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-            }
+        for option in fields.get_all(&CONNECTION).flat_map(elements) {
+            hop_by_hop.note(option);
         }
         hop_by_hop
     }
@@ -131,7 +130,8 @@ fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Whether a field of this name ends here whether nominated or not.
 fn is_connection_scoped(name: &[u8]) -> bool {
-    CONNECTION_SCOPED.iter().any(|scoped| is(name, scoped))
+    static SIEVE: Sieve = Sieve::of(&CONNECTION_SCOPED);
+    SIEVE.may_hold(name) && CONNECTION_SCOPED.iter().any(|scoped| is(name, scoped))
 }
 
 /// Whether removing this field at a client's word would take away its framing, its credentials or

@@ -5,6 +5,7 @@
 
 use super::Addr;
 use super::x_forwarded::{self, Node, port_number, trim, write_decimal, write_ip};
+use crate::fields::{is_in_name, is_token};
 
 /// What one element says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,16 +219,7 @@ fn unescape<'b>(text: &[u8], buffer: &'b mut [u8; LONGEST_NODE]) -> Option<&'b [
 }
 
 fn is_obfuscated(text: &[u8]) -> bool {
-    text.len() > 1
-        && text.starts_with(b"_")
-        && text
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    text.len() > 1 && text.starts_with(b"_") && text.iter().copied().all(is_in_name)
 }
 
 fn split_while(text: &[u8], belongs: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {

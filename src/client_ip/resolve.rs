@@ -600,8 +600,8 @@ impl fmt::Display for ClientSource<'_> {
 /// The parties a field names, nearest first, as far as the limits go.
 struct Chain<'a> {
     field: &'a ForwardingField,
+    fields: &'a Fields,
     elements: Elements<'a>,
-    lines: usize,
     place: Place<'a>,
     hops_left: usize,
     /// Nothing follows the one entry of a single-address field.
@@ -610,7 +610,6 @@ struct Chain<'a> {
 
 impl<'a> Chain<'a> {
     fn new(field: &'a ForwardingField, fields: &'a Fields, max_hops: NonZeroU16) -> Self {
-        let lines = fields.get_all(field.name());
         let max_hops = usize::from(max_hops.get());
         let limits = Limits {
             bytes: MAX_CHAIN_BYTES,
@@ -618,8 +617,8 @@ impl<'a> Chain<'a> {
         };
         Self {
             field,
-            lines: lines.clone().take(2).count(),
-            elements: Elements::new(lines, limits),
+            fields,
+            elements: Elements::new(fields.get_all(field.name()), limits),
             place: Place::default(),
             hops_left: max_hops,
             ended: false,
@@ -654,11 +653,12 @@ impl<'a> Chain<'a> {
 
     /// One line with one element; anything else that is there at all is malformed.
     fn only_entry(&mut self) -> Step<Node<'a>> {
-        if self.ended || self.lines == 0 {
+        let lines = || self.fields.get_all(self.field.name());
+        if self.ended || lines().next().is_none() {
             return Step::End;
         }
         self.ended = true;
-        if self.lines > 1 {
+        if lines().nth(1).is_some() {
             return Step::Element(Node::Malformed(b""));
         }
         match self.next_entry() {

@@ -11,7 +11,7 @@ use std::str;
 use http::HeaderName;
 
 use super::Addr;
-use crate::fields::Values;
+use crate::fields::{Values, is_in_name};
 
 /// One party named by a forwarding field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,11 +92,7 @@ pub(super) fn is_host(text: &[u8]) -> bool {
     }
     let mut parts = text.splitn(2, |byte| *byte == b':');
     let name = parts.next().unwrap_or_default();
-    let is_name = !name.is_empty()
-        && name.len() <= 253
-        && name
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(byte));
+    let is_name = !name.is_empty() && name.len() <= 253 && name.iter().copied().all(is_in_name);
     is_name && parts.next().is_none_or(|port| port_number(port).is_some())
 }
 

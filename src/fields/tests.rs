@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// Fields that were received like this.
@@ -23,6 +25,7 @@ fn in_a_head<'t, N: AsRef<str>, V: AsRef<[u8]> + ?Sized + 't>(
         found.push(Line {
             name: name_begins..name_begins + name.len(),
             value: value_begins..head.len(),
+            is_usual: between == ": ",
         });
         head.extend_from_slice(b"\r\n");
     }
@@ -47,6 +50,23 @@ fn what_was_received_goes_on_as_it_was_spelt() {
     let mut out = Vec::new();
     fields.write(&mut out, |name, value| name != b"Via" && value != b"1");
     assert_eq!(out, b"X-Own: 2\r\nx-own: \r\n");
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_together_is_what_is_written_one_by_one(
+        lines in proptest::collection::vec(("[A-Za-z-]{1,12}", proptest::sample::select(vec![": ", ":", ":  ", ":\t"]), "[!-~]{0,9}"), 0..12),
+        wanted in proptest::collection::vec(any::<bool>(), 12),
+    ) {
+        let fields = in_a_head(lines.iter().map(|(name, between, value)| (name, *between, value)));
+        let mut choice = wanted.iter();
+        let (mut out, mut expected) = (Vec::new(), Vec::new());
+        fields.write(&mut out, |_, _| *choice.next().unwrap());
+        for ((name, _, value), _) in lines.iter().zip(&wanted).filter(|(_, wanted)| **wanted) {
+            write(&mut expected, name.as_bytes(), value.as_bytes());
+        }
+        prop_assert_eq!(out, expected);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::lines::without_end;
-use crate::fields::{Line, is};
+use crate::fields::{Line, is, is_token};
 
 /// What [`http::HeaderName`] takes.
 const MOST_NAME_BYTES: usize = 65_535;
@@ -11,40 +11,32 @@ const MOST_NAME_BYTES: usize = 65_535;
 /// Where name and value are in these bytes of `head`; `None` if they aren't a field line. There is no space before the colon
 /// and no folded line: neither makes a name. The bytes of the value are [`is_text`]'s to look at, for the whole head.
 pub(super) fn find(head: &[u8], line: Range<usize>) -> Option<Line> {
-    let bytes = without_end(head.get(line.clone())?);
-    let colon = bytes.iter().position(|byte| !is_token(*byte))?;
-    let (name, rest) = bytes.split_at_checked(colon)?;
-    let value = rest.strip_prefix(b":")?;
-    if name.is_empty() || name.len() > MOST_NAME_BYTES {
+    let bytes = head.get(line.clone())?;
+    let name = token_len(bytes);
+    let value = bytes.get(name..)?.strip_prefix(b":")?;
+    if name == 0 || name > MOST_NAME_BYTES {
         return None;
     }
-    let value = trimmed(value);
-    let begin = line.start + colon + 1;
+    let begin = line.start + name + 1;
+    let (text, is_usual) = text_in(value);
     Some(Line {
-        name: line.start..line.start + colon,
-        value: begin + value.start..begin + value.end,
+        name: line.start..line.start + name,
+        value: begin + text.start..begin + text.end,
+        is_usual,
     })
 }
 
-/// RFC 9110 §5.6.2.
-pub(super) fn is_token(byte: u8) -> bool {
-    TOKEN.get(usize::from(byte)).copied().unwrap_or_default()
-}
-
-/// What [`is_token`] says of each byte: a look at a table is the quickest way to tell.
-static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        #[expect(clippy::indexing_slicing, reason = "any byte has a place in it")]
-        {
-            table[byte as usize] = byte.is_ascii_alphanumeric()
-                || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+/// How many bytes at the front make a token. Looks at four at a time, which takes a third of the time.
+fn token_len(bytes: &[u8]) -> usize {
+    let (fours, rest) = bytes.as_chunks::<4>();
+    let other_in = |bytes: &[u8]| bytes.iter().position(|byte| !is_token(*byte));
+    for (at, four) in fours.iter().enumerate() {
+        if let Some(within) = other_in(four) {
+            return at * 4 + within;
         }
-        byte += 1;
     }
-    table
-};
+    fours.len() * 4 + other_in(rest).unwrap_or(rest.len())
+}
 
 /// Whether a whole head holds nothing but text between its line ends (RFC 9110 §5.5, RFC 9112 §2.2): no CR is without its LF.
 /// Looks at all of it: that takes many bytes at a time.
@@ -87,8 +79,13 @@ impl Persistence {
     }
 }
 
-/// Where a value is without the white space around it (RFC 9110 §5.5).
-fn trimmed(mut value: &[u8]) -> Range<usize> {
+/// Where a value is without the white space around it (RFC 9110 §5.5) and the end of its line, and whether there is
+/// nothing but a space and a CRLF of these.
+fn text_in(line: &[u8]) -> (Range<usize>, bool) {
+    if let [b' ', b'!'..=b'~', .., b'!'..=b'~', b'\r', b'\n'] = line {
+        return (1..line.len() - 2, true);
+    }
+    let mut value = without_end(line);
     let mut begin = 0;
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
@@ -97,5 +94,5 @@ fn trimmed(mut value: &[u8]) -> Range<usize> {
     while let [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
-    begin..begin + value.len()
+    (begin..begin + value.len(), false)
 }

@@ -13,7 +13,7 @@ use super::decimal;
 use super::fields::{self, Persistence, members};
 use super::lines::Lines;
 use super::refused::{Place, Refused};
-use crate::fields::{Fields, is};
+use crate::fields::{Fields, is, is_token};
 use crate::request::Request;
 
 /// Bounds on a request head.
@@ -141,7 +141,7 @@ impl Reader {
         let method = words.next().unwrap_or_default();
         // However little of it comes at a time, no byte is judged twice.
         let seen = buffer.len() - new.len();
-        if !method.iter().skip(seen).copied().all(fields::is_token) {
+        if !method.iter().skip(seen).copied().all(is_token) {
             return Err(bad("request_line"));
         }
         match words.next() {
@@ -212,7 +212,7 @@ impl<'a> RequestLine<'a> {
         if target.len() > limits.max_target_bytes {
             return Err(TARGET_TOO_LONG);
         }
-        if method.is_empty() || !method.iter().copied().all(fields::is_token) {
+        if method.is_empty() || !method.iter().copied().all(is_token) {
             return Err(bad("method"));
         }
         // A fragment never belongs in a request, and would be cut off unseen.

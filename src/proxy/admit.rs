@@ -3,7 +3,7 @@
 use http::{Method, StatusCode, Version};
 
 use crate::config::{Limits, UnderscoreHeaders};
-use crate::fields::is;
+use crate::fields::{is, is_in_name};
 use crate::http1::decimal;
 use crate::request::Request;
 
@@ -84,8 +84,9 @@ struct Deciding<'a> {
 
 impl<'a> Deciding<'a> {
     fn read(request: &'a Request, limits: &Limits) -> Result<Self, Error> {
+        let rejects_underscores = limits.underscore_headers == UnderscoreHeaders::Reject;
         let mut fields = Self::default();
-        for (name, value) in request.fields.iter() {
+        request.fields.iter().try_for_each(|(name, value)| {
             if is(name, "Host") {
                 once(&mut fields.host, value, "host")?;
             } else if is(name, "Content-Length") {
@@ -93,12 +94,12 @@ impl<'a> Deciding<'a> {
             } else if is(name, "Transfer-Encoding") {
                 once(&mut fields.transfer_encoding, value, "transfer_encoding")?;
             } else if is(name, "Expect") {
-                fields.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
-            } else if limits.underscore_headers == UnderscoreHeaders::Reject && name.contains(&b'_')
-            {
+                fields.expects_continue = is(value, "100-continue");
+            } else if rejects_underscores && name.contains(&b'_') {
                 return Err(Error::bad_request("underscore_header"));
             }
-        }
+            Ok(())
+        })?;
         Ok(fields)
     }
 
@@ -179,12 +180,7 @@ fn checked(authority: &str) -> Option<&str> {
         Some(rest) => rest
             .strip_suffix(']')
             .is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-        }
+        None => !host.is_empty() && host.bytes().all(is_in_name),
     };
     (port_fits && host_fits).then_some(authority)
 }

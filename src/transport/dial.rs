@@ -336,18 +336,12 @@ impl Stream {
     /// readable (the last read may have filled its buffer to the byte) is asked once. Under TLS whatever isn't data
     /// (tickets come when they like) is taken care of here.
     pub fn is_quiet(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
         let mut byte = [0];
         let asked = match &mut self.kind {
-            Kind::Tcp(stream) => match stream.poll_read_ready(&mut cx) {
-                Poll::Pending => return true,
-                Poll::Ready(_) => stream.try_read(&mut byte),
-            },
-            Kind::Unix(stream) => match stream.poll_read_ready(&mut cx) {
-                Poll::Pending => return true,
-                Poll::Ready(_) => stream.try_read(&mut byte),
-            },
+            Kind::Tcp(stream) => stream.try_read(&mut byte),
+            Kind::Unix(stream) => stream.try_read(&mut byte),
             Kind::Tls(stream) => {
+                let mut cx = Context::from_waker(Waker::noop());
                 let read = Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte));
                 return read.is_pending();
             }

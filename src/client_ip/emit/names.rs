@@ -1,10 +1,12 @@
 //! Names of fields that must not pass: a set that says no quickly.
 
+use crate::fields::Sieve;
+
 /// Managed and stripped names, compared with `_` and `.` read as `-`.
 #[derive(Debug, Clone)]
 pub(super) struct NameSet {
-    /// By first letter, the lengths that names in the set have: most fields of a request are ruled out by this alone.
-    lengths: [u64; 32],
+    /// Most fields of a request are ruled out by this alone.
+    sieve: Sieve,
     managed: Vec<Box<str>>,
     stripped: Vec<Box<str>>,
 }
@@ -20,25 +22,19 @@ impl NameSet {
         managed.sort_unstable();
         managed.dedup();
         let stripped: Vec<Box<str>> = stripped.map(own).collect();
-        let mut lengths = [0; 32];
+        let mut sieve = Sieve::of(&[]);
         for name in managed.iter().chain(&stripped) {
-            if let Some(of_letter) = lengths.get_mut(row(name.as_bytes())) {
-                *of_letter |= bit(name.as_bytes());
-            }
+            sieve.add(name.as_bytes());
         }
         Self {
-            lengths,
+            sieve,
             managed,
             stripped,
         }
     }
 
     pub(super) fn removes(&self, name: &[u8], from_trusted_peer: bool) -> bool {
-        if self
-            .lengths
-            .get(row(name))
-            .is_none_or(|lengths| lengths & bit(name) == 0)
-        {
+        if !self.sieve.may_hold(name) {
             return false;
         }
         if self.managed.iter().any(|managed| is_twin(managed, name)) {
@@ -51,14 +47,6 @@ impl NameSet {
             .filter(|stripped| is_twin(stripped, name));
         twins.any(|stripped| !from_trusted_peer || !name.eq_ignore_ascii_case(stripped.as_bytes()))
     }
-}
-
-fn row(name: &[u8]) -> usize {
-    usize::from(fold(name.first().copied().unwrap_or_default()) & 31)
-}
-
-fn bit(name: &[u8]) -> u64 {
-    1 << (name.len() % 64)
 }
 
 fn is_twin(known: &str, name: &[u8]) -> bool {

@@ -56,8 +56,13 @@ impl EmitPolicy {
     /// The fields that an untrusted peer sent in vain, each name once; none for a trusted one. For logs and `whoami`.
     pub fn forged(&self, resolution: &Resolution<'_>) -> impl Iterator<Item = HeaderName> {
         let fields = resolution.fields();
-        let judged = (!resolution.peer_is_trusted()).then(|| fields.iter().enumerate());
-        let forged = judged.into_iter().flatten().filter(move |(at, (name, _))| {
+        let judged = if resolution.peer_is_trusted() {
+            0
+        } else {
+            fields.len()
+        };
+        let judged = fields.iter().take(judged).enumerate();
+        let forged = judged.filter(move |(at, (name, _))| {
             let earlier = || fields.iter().take(*at).map(|(earlier, _)| earlier);
             self.removes(name, false) && !earlier().any(|other| other.eq_ignore_ascii_case(name))
         });
