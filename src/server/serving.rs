@@ -26,7 +26,7 @@ use crate::proxy::{Accepted, Connection, Proxy};
 use crate::telemetry::metrics::{OfListener, ProxyHeaderError};
 use crate::transport::activity::{Activity, GOODBYE, Overdue, idle_left};
 use crate::transport::deadline::Deadlines;
-use crate::transport::establish::{self, Established, HttpVersion, Setup};
+use crate::transport::establish::{self, Arrival, Established, HttpVersion, Setup};
 use crate::transport::io::ClientIo;
 use crate::transport::listener::BoundAddress;
 use crate::transport::socket::{Socket, Transport};
@@ -173,7 +173,6 @@ impl Listener {
         };
         let mut quiet = Quiet {
             established,
-            ahead: BytesMut::new(),
             since: None,
         };
         while let Some(parked) = Box::pin(self.serve_http(quiet)).await {
@@ -200,17 +199,18 @@ impl Listener {
             tls: self.tls.as_deref(),
             timeouts: config.timeouts,
         };
-        let met = establish::meet(socket, peer, self.local, &setup, &deadline).await;
-        let met = met.inspect_err(|error| self.count_failure(error))?;
+        let mut arrival = Arrival::new(socket, peer, self.local);
+        let met = arrival.meet(&setup, &deadline).await;
+        met.inspect_err(|error| self.count_failure(error))?;
         let most = self.limits.max_connections_per_client;
-        let visit = config.trust.stranger(&met.info.peer);
+        let visit = config.trust.stranger(&arrival.info.peer);
         let visit = visit
             .map(|client| self.admission.visit(client, most))
             .transpose()?;
         let most = self.limits.max_handshakes_per_client;
         let handshake = visit.as_ref().filter(|_| self.tls.is_some());
         let handshake = handshake.map(|visit| visit.handshake(most)).transpose()?;
-        let mut established = establish::establish(met, &setup, &deadline).await?;
+        let mut established = arrival.establish(&setup, &deadline).await?;
         established.info.destination = destination;
         drop(handshake);
         Ok((established, visit))
@@ -260,8 +260,8 @@ impl Listener {
                     transport,
                     info,
                     version,
+                    ahead,
                 },
-            ahead,
             since,
         } = connection;
         let activity = Activity::new(
@@ -314,9 +314,9 @@ impl Listener {
                         transport,
                         info: Rc::into_inner(connection)?.into_info(),
                         version: HttpVersion::Http1,
+                        // Even an empty one holds the whole buffer it was cut from.
+                        ahead: BytesMut::from(&ahead[..]),
                     },
-                    // Even an empty one holds the whole buffer it was cut from.
-                    ahead: BytesMut::from(&ahead[..]),
                     since: activity.resting_since(),
                 });
             }
@@ -489,8 +489,6 @@ impl Listener {
 #[derive(Debug)]
 struct Quiet {
     established: Established,
-    /// Read of the next request already.
-    ahead: BytesMut,
     /// The tick since when it has been idle, if it has served a request.
     since: Option<u64>,
 }

@@ -3,7 +3,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 
+use bytes::BytesMut;
 use tokio_rustls::server::TlsStream;
 
 use super::ConnInfo;
@@ -38,10 +40,12 @@ pub struct Setup<'a> {
 pub struct Established {
     /// Its bytes.
     pub transport: Transport,
-    /// What is known about it. Boxed: it outlasts most of what a connection at rest gives up.
+    /// What is known about it.
     pub info: Box<ConnInfo>,
     /// What is spoken on it.
     pub version: HttpVersion,
+    /// Of HTTP/1: read of its next request already.
+    pub ahead: BytesMut,
 }
 
 /// What a connection speaks.
@@ -82,76 +86,86 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
-/// An accepted socket, once it is known who is at its other end.
+/// An accepted socket, and what is known about it.
 #[derive(Debug)]
-pub struct Met {
+pub struct Arrival {
     socket: Socket,
-    /// What is known about it.
-    pub info: ConnInfo,
+    /// As yet. Boxed: it outlasts most of what a connection at rest gives up.
+    pub info: Box<ConnInfo>,
 }
 
-/// Finds out who is at the other end of an accepted socket: reads its PROXY header, if it may have one. `local` is the
-/// listener's own address.
-///
-/// # Errors
-/// [`Error`]: the socket is closed by dropping it.
-pub async fn meet(
-    mut socket: Socket,
-    peer: SocketPeer,
-    local: Option<SocketAddr>,
-    setup: &Setup<'_>,
-    deadline: &Deadline,
-) -> Result<Met, Error> {
-    let mut info = ConnInfo {
-        peer: Peer {
-            socket: peer,
-            proxied: None,
-        },
-        local,
-        destination: None,
-        balancer: None,
-        scheme: Scheme::Http,
-        tls: None,
-    };
-    if let Some(rule) = setup.proxy_protocol
-        && rule.from.contains_peer(&peer)
-    {
-        let header = deadline
-            .limit(rule.timeout, read_proxy_header(&mut socket, rule))
-            .await
-            .ok_or(Error::TimedOut)??;
-        if let Some(header) = header {
-            believe(&mut info, &header);
+impl Arrival {
+    /// Of `peer`, at the listener's own address `local`.
+    pub fn new(socket: Socket, peer: SocketPeer, local: Option<SocketAddr>) -> Self {
+        Self {
+            socket,
+            info: Box::new(ConnInfo {
+                peer: Peer {
+                    socket: peer,
+                    proxied: None,
+                },
+                local,
+                destination: None,
+                balancer: None,
+                scheme: Scheme::Http,
+                tls: None,
+            }),
         }
     }
-    Ok(Met { socket, info })
-}
 
-/// Makes a connection of a socket.
-///
-/// # Errors
-/// [`Error`]: the socket is closed by dropping it.
-pub async fn establish(
-    met: Met,
-    setup: &Setup<'_>,
-    deadline: &Deadline,
-) -> Result<Established, Error> {
-    let Met { socket, mut info } = met;
-    let (transport, version) = match setup.tls {
-        Some(server) => {
+    /// Finds out who is at the other end: reads the PROXY header, if there may be one.
+    ///
+    /// # Errors
+    /// [`Error`]: the socket is to be closed.
+    pub async fn meet(&mut self, setup: &Setup<'_>, deadline: &Deadline) -> Result<(), Error> {
+        if let Some(rule) = setup.proxy_protocol
+            && rule.from.contains_peer(&self.info.peer.socket)
+        {
+            // Boxed: connections without one share this future's type.
+            let reading = Box::pin(read_proxy_header(&mut self.socket, rule));
+            let header = deadline.limit(rule.timeout, reading).await;
+            if let Some(header) = header.ok_or(Error::TimedOut)?? {
+                believe(&mut self.info, &header);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a connection of the socket.
+    ///
+    /// # Errors
+    /// [`Error`]: the socket has been closed.
+    pub async fn establish(
+        self,
+        setup: &Setup<'_>,
+        deadline: &Deadline,
+    ) -> Result<Established, Error> {
+        let Self {
+            mut socket,
+            mut info,
+        } = self;
+        let (transport, version, ahead) = if let Some(server) = setup.tls {
             info.scheme = Scheme::Https;
             let (stream, tls) = accept_tls(socket, server, setup, deadline).await?;
             info.tls = tls;
             let version = negotiated(&stream, setup);
-            (Transport::Tls(stream), version)
-        }
-        None => sniff(socket, setup, deadline).await?,
-    };
-    Ok(Established {
-        transport,
-        info: Box::new(info),
-        version,
-    })
+            (Transport::Tls(stream), version, BytesMut::new())
+        } else {
+            let version = sniff(&mut socket, setup, deadline).await?;
+            let ahead = match version {
+                // Read on in the same room.
+                HttpVersion::Http1 => socket.take_ahead(),
+                HttpVersion::Http2 => BytesMut::new(),
+            };
+            (Transport::Plain(socket), version, ahead)
+        };
+        Ok(Established {
+            transport,
+            info,
+            version,
+            ahead,
+        })
+    }
 }
 
 /// Reads the preamble of a sender that may send one; `None` when it doesn't begin with one and need not.
@@ -229,26 +243,24 @@ fn negotiated(stream: &TlsStream<Socket>, setup: &Setup<'_>) -> HttpVersion {
 
 /// Tells HTTP/2 with prior knowledge from HTTP/1 by its first bytes.
 async fn sniff(
-    mut socket: Socket,
+    socket: &mut Socket,
     setup: &Setup<'_>,
     deadline: &Deadline,
-) -> Result<(Transport, HttpVersion), Error> {
+) -> Result<HttpVersion, Error> {
     if setup.protocols.http2 {
+        let sniffing = pin!(begins_with_preface(socket));
         let is_preface = deadline
-            .limit(
-                setup.timeouts.request_header,
-                begins_with_preface(&mut socket),
-            )
+            .limit(setup.timeouts.request_header, sniffing)
             .await
             .ok_or(Error::TimedOut)??;
         if is_preface {
-            return Ok((Transport::Plain(socket), HttpVersion::Http2));
+            return Ok(HttpVersion::Http2);
         }
         if !setup.protocols.http1 {
             return Err(Error::Version);
         }
     }
-    Ok((Transport::Plain(socket), HttpVersion::Http1))
+    Ok(HttpVersion::Http1)
 }
 
 async fn begins_with_preface(socket: &mut Socket) -> Result<bool, Error> {

@@ -96,8 +96,8 @@ impl Socket {
         outcome
     }
 
-    /// Takes from the read-ahead buffer, and gives it up when it is empty.
-    fn take_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+    /// Gives from the read-ahead buffer, and gives that up when it is empty.
+    fn give_ahead(&mut self, buf: &mut ReadBuf<'_>) {
         let len = self.read_ahead.len().min(buf.remaining());
         buf.put_slice(self.read_ahead.get(..len).unwrap_or_default());
         self.read_ahead.advance(len);
@@ -128,6 +128,12 @@ impl Socket {
     /// What was read ahead and not consumed yet.
     pub fn ahead(&self) -> &[u8] {
         &self.read_ahead
+    }
+
+    /// The read-ahead buffer, with what was read ahead and not consumed yet.
+    #[must_use]
+    pub fn take_ahead(&mut self) -> BytesMut {
+        std::mem::take(&mut self.read_ahead)
     }
 
     /// Drops the first `len` bytes read ahead.
@@ -179,7 +185,7 @@ impl AsyncRead for Socket {
             ready!(self.poll_bulk(cx))?;
         }
         if self.in_bulk || !self.read_ahead.is_empty() {
-            self.take_ahead(buf);
+            self.give_ahead(buf);
             return Poll::Ready(Ok(()));
         }
         match &mut self.stream {
