@@ -10,6 +10,7 @@ mod http2;
 mod listening;
 mod service_manager;
 mod serving;
+mod tasks;
 mod worker;
 
 use std::error::Error as _;

@@ -16,7 +16,6 @@ use http::StatusCode;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
-use tokio::task::spawn_local;
 
 use crate::client_ip::SocketPeer;
 use crate::config::{self, Limits};
@@ -38,6 +37,7 @@ use super::admission::{Admission, Seat, TurnedAway, Visit};
 use super::connections::{Connections, Open};
 use super::http1;
 use super::http2::{self, Drain, StreamExecutor};
+use super::tasks::{Job, Tasks};
 use super::worker::Accepting;
 
 /// What is read from a client whose request was answered before it was complete, before its connection is closed:
@@ -57,6 +57,7 @@ pub(super) struct Shared {
     pub(super) proxy: Rc<Proxy>,
     pub(super) clock: Rc<Deadlines>,
     pub(super) connections: Rc<Connections>,
+    pub(super) tasks: Rc<Tasks<Admitted>>,
     pub(super) admission: Arc<Admission>,
     pub(super) limits: Limits,
 }
@@ -73,6 +74,7 @@ pub(super) struct Listener {
     proxy: Rc<Proxy>,
     clock: Rc<Deadlines>,
     connections: Rc<Connections>,
+    tasks: Rc<Tasks<Admitted>>,
     admission: Arc<Admission>,
     limits: Limits,
     counts: Arc<OfListener>,
@@ -100,6 +102,7 @@ impl Listener {
             proxy: Rc::clone(&shared.proxy),
             clock: Rc::clone(&shared.clock),
             connections: Rc::clone(&shared.connections),
+            tasks: Rc::clone(&shared.tasks),
             admission: Arc::clone(&shared.admission),
             limits: shared.limits,
             counts: shared.proxy.counts_of(&accepting.listener.name),
@@ -140,7 +143,13 @@ impl Listener {
     /// Serves a connection, if its peer may have one.
     pub(super) fn begin(self: &Rc<Self>, socket: Socket, peer: SocketPeer, open: Open, seat: Seat) {
         if self.admits(&peer) {
-            spawn_local(Rc::clone(self).serve(socket, peer, open, seat));
+            self.tasks.begin(Admitted {
+                establishing: boxed(|| Rc::clone(self).establish(socket, peer)),
+                listener: Rc::clone(self),
+                peer,
+                open,
+                seat,
+            });
         } else {
             tracing::debug!(listener = self.config().name, ?peer, "peer refused");
         }
@@ -159,36 +168,8 @@ impl Listener {
         allowed && !denied
     }
 
-    async fn serve(self: Rc<Self>, socket: Socket, peer: SocketPeer, _open: Open, _seat: Seat) {
-        // Boxed, as is what follows: the task of a connection that rests should be small.
-        let establishing = Box::pin(self.establish(socket, peer));
-        let (established, _visit) = match self.unless_drained(establishing).await {
-            None => return,
-            Some(Ok(established)) => established,
-            // A client can cause these at will.
-            Some(Err(error)) => {
-                tracing::debug!(listener = self.config().name, ?peer, %error, "connection");
-                return;
-            }
-        };
-        let mut quiet = Quiet {
-            established,
-            since: None,
-        };
-        while let Some(parked) = Box::pin(self.serve_http(quiet)).await {
-            quiet = parked;
-            if !self.rest(&mut quiet).await {
-                break;
-            }
-        }
-    }
-
     /// Makes a connection of a socket, if its client may have one more.
-    async fn establish(
-        &self,
-        socket: Socket,
-        peer: SocketPeer,
-    ) -> Result<(Established, Option<Visit>), Unserved> {
+    async fn establish(self: Rc<Self>, socket: Socket, peer: SocketPeer) -> Welcome {
         let config = self.config();
         let deadline = self.clock.register();
         let announces = self.proxy.sends_proxy_headers();
@@ -233,7 +214,7 @@ impl Listener {
     }
 
     /// Gives up a connection that hasn't begun to speak a while after draining began.
-    async fn unless_drained<F: Future>(&self, mut establishing: Pin<Box<F>>) -> Option<F::Output> {
+    async fn unless_drained(&self, mut establishing: Establishing) -> Option<Welcome> {
         let mut last_chance = None;
         poll_fn(|cx| {
             if let Poll::Ready(output) = establishing.as_mut().poll(cx) {
@@ -483,6 +464,57 @@ impl Listener {
         // An error here means that the client has gone already.
         let _ = deadline.limit(GOODBYE, goodbye).await;
     }
+}
+
+/// A connection that is to be served.
+pub(super) struct Admitted {
+    listener: Rc<Listener>,
+    establishing: Establishing,
+    peer: SocketPeer,
+    open: Open,
+    seat: Seat,
+}
+
+/// Boxed, as is what follows: the task of a connection that rests should be small.
+type Establishing = Pin<Box<dyn Future<Output = Welcome>>>;
+
+/// Whether a connection is served.
+type Welcome = Result<(Established, Option<Visit>), Unserved>;
+
+impl Job for Admitted {
+    async fn run(self) {
+        let Self {
+            listener,
+            establishing,
+            peer,
+            open: _open,
+            seat: _seat,
+        } = self;
+        let (established, _visit) = match listener.unless_drained(establishing).await {
+            None => return,
+            Some(Ok(established)) => established,
+            // A client can cause these at will.
+            Some(Err(error)) => {
+                tracing::debug!(listener = listener.config().name, ?peer, %error, "connection");
+                return;
+            }
+        };
+        let mut quiet = Quiet {
+            established,
+            since: None,
+        };
+        while let Some(parked) = boxed(|| listener.serve_http(quiet)).await {
+            quiet = parked;
+            if !listener.rest(&mut quiet).await {
+                break;
+            }
+        }
+    }
+}
+
+/// Makes a future in its box. Moved there, all of its room would be copied, and most of that holds nothing yet.
+fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
 /// A connection between two requests.

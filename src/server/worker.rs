@@ -22,6 +22,7 @@ use super::admission::Admission;
 use super::connections::{Connections, Cut};
 use super::listening::{Farewell, SocketId};
 use super::serving::{Listener, Shared};
+use super::tasks::Tasks;
 
 /// Idle upstream connections are looked through this often.
 const EXPIRY_SWEEP: Duration = Duration::from_secs(1);
@@ -85,6 +86,7 @@ impl Worker {
         spawn_local(look_after_waiting(Rc::clone(&proxy)));
         spawn_local(answer(self.questions, Rc::clone(&proxy)));
         let connections = Rc::new(Connections::default());
+        let tasks = Tasks::new();
         let mut acceptors = Vec::new();
         let grace_period = loop {
             // The supervisor is gone: then there is nothing left to serve for.
@@ -95,6 +97,7 @@ impl Worker {
                         proxy: Rc::clone(&proxy),
                         clock: Rc::clone(&clock),
                         connections: Rc::clone(&connections),
+                        tasks: Rc::clone(&tasks),
                         admission: Arc::clone(&self.admission),
                         limits: proxy.limits(),
                     };
