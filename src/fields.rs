@@ -13,12 +13,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 mod characters;
 mod sieve;
 
-pub(crate) use characters::{is_in_name, is_token};
+pub(crate) use characters::{has_underscore, is_in_name, is_token};
 pub(crate) use sieve::Sieve;
 
 const CRLF: &[u8] = b"\r\n";
 
-/// What a request gets on its way.
+/// Fields that a message gets on its way.
 const USUALLY_ADDED: usize = 8;
 
 /// Where name and value of a field are in the head they came in.
@@ -205,6 +205,7 @@ impl DoubleEndedIterator for Values<'_, '_> {
 }
 
 fn value_of<'a>(wanted: &[u8], (name, value): &'a (HeaderName, HeaderValue)) -> Option<&'a [u8]> {
+    // Both are in lower case.
     let is_wanted = name.as_str().as_bytes() == wanted;
     is_wanted.then(|| value.as_bytes())
 }

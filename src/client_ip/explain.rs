@@ -34,7 +34,8 @@ pub fn explain(
         rejected: resolution.must_reject(),
         forged: policy
             .forged(resolution)
-            .map(|name| printable(name.as_str().as_bytes()))
+            .into_iter()
+            .map(|name| printable(&name.to_ascii_lowercase()))
             .collect(),
         sent: sent(resolution, policy, connection),
     }

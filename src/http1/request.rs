@@ -1,13 +1,13 @@
 //! Writes a request head into a buffer the caller keeps for the next one.
 //!
-//! [`begin`], then [`field`] for each field that goes upstream, then [`finish`]. The three together
+//! [`begin`], then [`fields`] and [`field`] for what goes upstream, then [`finish`]. The three together
 //! make a head that can't be split or framed twice: see each function for what it refuses to
 //! write. None of them allocates once the buffer has grown to the size of a usual head.
 
 use http::{HeaderName, HeaderValue, Method};
 
 use super::decimal;
-use crate::fields::{self, is};
+use crate::fields::{self, Fields, is};
 
 /// How the body that follows the head is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,11 @@ pub fn field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     if !is_own(name) {
         fields::write(out, name, value.as_bytes());
     }
+}
+
+/// Writes the fields that are wanted; [`field`]'s exceptions hold.
+pub fn fields(out: &mut Vec<u8>, fields: &Fields, mut wants: impl FnMut(&[u8]) -> bool) {
+    fields.write(out, |name, _| !is_own(name) && wants(name));
 }
 
 /// Whether this field is written by [`begin`] and [`finish`] alone.
@@ -96,6 +101,7 @@ fn hex_digit(nibble: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fields::tests::received;
     use http::header;
     use proptest::prelude::*;
 
@@ -177,6 +183,13 @@ mod tests {
         ] {
             field(&mut out, &name, &HeaderValue::from_static("1"));
         }
+        let mut theirs = received([
+            ("HOST", "1"),
+            ("content-Length", "1"),
+            ("Transfer-Encoding", "1"),
+        ]);
+        theirs.append(header::HOST, HeaderValue::from_static("1"));
+        fields(&mut out, &theirs, |_| true);
         assert!(out.is_empty());
     }
 

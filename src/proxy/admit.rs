@@ -3,7 +3,7 @@
 use http::{Method, StatusCode, Version};
 
 use crate::config::{Limits, UnderscoreHeaders};
-use crate::fields::{is, is_in_name};
+use crate::fields::{has_underscore, is, is_in_name};
 use crate::http1::decimal;
 use crate::request::Request;
 
@@ -95,7 +95,7 @@ impl<'a> Deciding<'a> {
                 once(&mut fields.transfer_encoding, value, "transfer_encoding")?;
             } else if is(name, "Expect") {
                 fields.expects_continue = is(value, "100-continue");
-            } else if rejects_underscores && name.contains(&b'_') {
+            } else if rejects_underscores && has_underscore(name) {
                 return Err(Error::bad_request("underscore_header"));
             }
             Ok(())

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::StatusCode;
 use http::header::SEC_WEBSOCKET_ACCEPT;
-use http::{HeaderName, StatusCode};
 use http_body::Body as _;
 
 use crate::client_ip::SocketPeer;
@@ -121,8 +121,8 @@ fn remote_addr(request: &Outgoing<'_>) -> String {
 fn client_facts(request: &Outgoing<'_>) -> ClientFacts {
     let resolution = request.resolution;
     let emit = &request.snapshot.config.emit;
-    let forged: Vec<HeaderName> = emit.forged(resolution).collect();
-    let forged: Vec<&str> = forged.iter().map(HeaderName::as_str).collect();
+    let forged = emit.forged(resolution).join(&b' ').to_ascii_lowercase();
+    let forged = String::from_utf8_lossy(&forged);
     let peer = resolution.peer().addr();
     let peer = peer.map_or_else(|| "a Unix socket".to_owned(), |peer| peer.ip().to_string());
     ClientFacts {
@@ -135,11 +135,7 @@ fn client_facts(request: &Outgoing<'_>) -> ClientFacts {
             .believed()
             .map(|(hop, _)| hop.ip().to_string())
             .collect(),
-        forged: (!forged.is_empty()).then(|| {
-            format!(
-                "{} (removed, {peer} is not a trusted proxy)",
-                forged.join(" ")
-            )
-        }),
+        forged: (!forged.is_empty())
+            .then(|| format!("{forged} (removed, {peer} is not a trusted proxy)")),
     }
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use crate::client_ip::{self, FieldSink, Reason, Resolution, SentField, SocketPeer};
 use crate::config::UnderscoreHeaders;
-use crate::fields::is;
+use crate::fields::{has_underscore, is};
 use crate::hop_by_hop::HopByHop;
 use crate::http1::request::{self, Framing};
 use crate::http1::response;
@@ -218,7 +218,7 @@ impl Outgoing<'_> {
                 .unwrap_or(endpoint_authority.as_bytes());
         request::begin(out, self.admitted.method, self.admitted.target, host);
         let upgrade = self.upgrade.as_ref();
-        self.received.fields.write(out, |name, _| {
+        request::fields(out, &self.received.fields, |name| {
             self.passes(name) && upgrade.is_none_or(|asked| !asked.replaces(name))
         });
         if let Some(asked) = upgrade {
@@ -299,7 +299,10 @@ impl Outgoing<'_> {
 
     /// The fields that say nothing about framing: those of the client that go on, and ours.
     pub(super) fn header_map(&self) -> HeaderMap {
-        let mut headers = self.received.fields.to_map(|name| self.passes(name));
+        let mut headers = self
+            .received
+            .fields
+            .to_map(|name| !request::is_own(name) && self.passes(name));
         self.emit_into(&mut MapSink(&mut headers));
         if let Some((name, subject)) = self.connection.client_subject(self.snapshot) {
             headers.insert(name, subject.clone());
@@ -350,17 +353,16 @@ impl Outgoing<'_> {
         })
     }
 
-    /// Whether a field of this name goes on as the client sent it.
+    /// Whether a field of this name, which isn't the codec's to write, goes on as the client sent it.
     fn passes(&self, name: &[u8]) -> bool {
         let config = &self.snapshot.config;
         let trusted = self.resolution.peer_is_trusted();
         let underscores = config.limits.underscore_headers == UnderscoreHeaders::Allow;
-        !(request::is_own(name)
-            || is(name, "Expect")
+        !(is(name, "Expect")
             || self.hop_by_hop.removes(name)
             || config.emit.removes(name, trusted)
             || self.retraces(name)
-            || (!underscores && name.contains(&b'_')))
+            || (!underscores && has_underscore(name)))
     }
 
     /// Whether the endpoint is told something else here of the trace: our span, or a trace that begins with it.

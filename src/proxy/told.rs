@@ -42,7 +42,8 @@ impl Told {
             ClientSource::ProxyProtocol => counts.found_in_proxy_header(),
             ClientSource::Field(field) => counts.found_in_field(field.name()),
         }
-        let forged = view.snapshot.config.emit.forged(resolution).count();
+        let names = view.snapshot.config.emit.forged(resolution);
+        let forged = names.len();
         let index = connection.listener_index(&view.snapshot);
         if forged > 0
             && let Some(listener) = index.and_then(|index| counts.listener(index))
@@ -52,7 +53,7 @@ impl Told {
         if let Some(index) = index
             && !view.snapshot.probes.contain(admitted.path)
         {
-            count_peer(received, index, resolution, forged);
+            count_peer(received, index, resolution, &names);
         }
         if let Some(record) = &mut self.record {
             record::note_client(record, resolution, forged);
@@ -95,12 +96,12 @@ impl Told {
         let Received {
             connection,
             view,
-            request: asked,
+            request,
         } = *received;
         let Some(recent) = view.counts.recent() else {
             return;
         };
-        let request = recent::Request {
+        let kept = recent::Request {
             begun: self.measured.begun(),
             id: id.into(),
             listener: view
@@ -121,13 +122,13 @@ impl Told {
         };
         let emit = &view.snapshot.config.emit;
         let says_nothing = forged == 0 && !resolution.peer_is_trusted();
-        let fields = (!says_nothing).then(|| asked.fields.iter());
+        let fields = (!says_nothing).then(|| request.fields.iter());
         // Nobody else's fields say anything about a client.
         let fields = fields
             .into_iter()
             .flatten()
             .filter(|(name, _)| emit.removes(name, false));
-        self.measured.keeps(recent.begin(request, fields));
+        self.measured.keeps(recent.begin(kept, fields));
     }
 }
 
@@ -136,7 +137,7 @@ fn count_peer(
     received: &Received<'_>,
     listener: usize,
     resolution: &Resolution<'_>,
-    forged: usize,
+    forged: &[&[u8]],
 ) {
     let Received {
         connection, view, ..
@@ -149,9 +150,7 @@ fn count_peer(
                 ip: addr.ip(),
                 is_proxied: peer.proxied.is_some(),
             };
-            let names = (forged > 0).then(|| view.snapshot.config.emit.forged(resolution));
-            let claim = names.and_then(snat::Field::most_usual);
-            peers.came_from(listener, sender, claim);
+            peers.came_from(listener, sender, snat::Field::most_usual(forged));
         }
         _ => peers.vouched(listener),
     }

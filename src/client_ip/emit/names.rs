@@ -50,12 +50,9 @@ impl NameSet {
 }
 
 fn is_twin(known: &str, name: &[u8]) -> bool {
-    let is_same_but_for_folding = || {
-        let mut bytes = known.bytes().zip(name);
-        bytes.all(|(a, b)| fold(a) == fold(*b))
-    };
-    // The first is the usual case, and much quicker.
-    known.as_bytes() == name || (known.len() == name.len() && is_same_but_for_folding())
+    // From behind: most of these names begin alike.
+    let mut bytes = known.bytes().rev().zip(name.iter().rev());
+    known.len() == name.len() && bytes.all(|(a, b)| a == *b || fold(a) == fold(*b))
 }
 
 /// Many backends turn names into variables, where `-`, `_` and `.` become the same. Names are the same in any case.

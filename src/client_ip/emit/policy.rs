@@ -5,7 +5,9 @@ use http::HeaderName;
 use super::super::x_forwarded::X_FORWARDED_FOR;
 use super::super::{ForwardingField, Resolution, TrustPolicy};
 use super::names::{self, NameSet};
-use crate::fields;
+
+/// So many forged names are told apart: to tell apart all that fit a head would take too long.
+const FEW_NAMES: usize = 32;
 
 /// Which forwarding fields go upstream, and which are removed.
 #[derive(Debug, Clone)]
@@ -53,21 +55,28 @@ impl EmitPolicy {
         self.removed.removes(name.as_ref(), from_trusted_peer)
     }
 
-    /// The fields that an untrusted peer sent in vain, each name once; none for a trusted one. For logs and `whoami`.
-    pub fn forged(&self, resolution: &Resolution<'_>) -> impl Iterator<Item = HeaderName> {
+    /// The names, as they are spelt, of what an untrusted peer sent in vain, each once as long as there are few; none for a
+    /// trusted peer. For logs and `whoami`.
+    pub fn forged<'h>(&self, resolution: &Resolution<'h>) -> Vec<&'h [u8]> {
+        let is_forged = |name: &[u8]| self.removes(name, false) && !self.renews(name);
         let fields = resolution.fields();
-        let judged = if resolution.peer_is_trusted() {
-            0
-        } else {
-            fields.len()
-        };
-        let judged = fields.iter().take(judged).enumerate();
-        let forged = judged.filter(move |(at, (name, _))| {
-            let earlier = || fields.iter().take(*at).map(|(earlier, _)| earlier);
-            self.removes(name, false) && !earlier().any(|other| other.eq_ignore_ascii_case(name))
-        });
-        let names = forged.filter_map(|(_, (name, _))| fields::name(name));
-        names.filter(|name| self.renewed.as_ref() != Some(name))
+        let mut forged = Vec::new();
+        // Hardly any request has one, which is quickly known.
+        if resolution.peer_is_trusted() || !fields.iter().any(|(name, _)| is_forged(name)) {
+            return forged;
+        }
+        for (name, _) in fields.iter().filter(|(name, _)| is_forged(name)) {
+            let mut few = forged.iter().take(FEW_NAMES);
+            if !few.any(|known: &&[u8]| known.eq_ignore_ascii_case(name)) {
+                forged.push(name);
+            }
+        }
+        forged
+    }
+
+    fn renews(&self, name: &[u8]) -> bool {
+        let renewed = self.renewed.as_ref().map(HeaderName::as_str);
+        renewed.is_some_and(|renewed| renewed.as_bytes().eq_ignore_ascii_case(name))
     }
 
     /// Whether the upstream gets this field. [`SentField::XOriginalUri`] is the caller's to write: only it has the target.
