@@ -43,6 +43,9 @@ use worker::{Accepting, Command, Worker};
 /// What workers that were told to end at once may take for it.
 const HURRY: Duration = Duration::from_secs(1);
 
+/// Whoever waits for the process to be up asks within this time: what can be done later takes no processor from the answer.
+const FIRST_REQUESTS: Duration = Duration::from_millis(100);
+
 /// That a worker hasn't answered yet.
 const MAX_QUESTIONS: usize = 64;
 
@@ -130,7 +133,10 @@ async fn supervise(
     ready(&prepared.loaded, &server.listened());
     service_manager::tell(Stage::Ready);
     if prepared.speaks_tls() {
-        tokio::task::spawn_blocking(tls::gather_randomness);
+        tokio::spawn(async {
+            tokio::time::sleep(FIRST_REQUESTS).await;
+            tokio::task::spawn_blocking(tls::gather_randomness);
+        });
     }
     let mut reloader = Reloader::new(origin, prepared);
     let signal = loop {
