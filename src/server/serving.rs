@@ -503,10 +503,14 @@ impl Job for Admitted {
             established,
             since: None,
         };
-        while let Some(parked) = boxed(|| listener.serve_http(quiet)).await {
+        loop {
+            // Not as the head of the loop: all that follows would keep room for it.
+            let Some(parked) = boxed(|| listener.serve_http(quiet)).await else {
+                return;
+            };
             quiet = parked;
             if !listener.rest(&mut quiet).await {
-                break;
+                return;
             }
         }
     }
