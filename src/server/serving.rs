@@ -28,7 +28,7 @@ use crate::transport::deadline::Deadlines;
 use crate::transport::establish::{self, Arrival, Established, HttpVersion, Setup};
 use crate::transport::io::ClientIo;
 use crate::transport::listener::BoundAddress;
-use crate::transport::socket::{Socket, Transport};
+use crate::transport::socket::{self, Socket, Transport};
 use crate::transport::tls;
 use crate::transport::wire::{self, Wire};
 
@@ -314,6 +314,7 @@ impl Listener {
                     .await;
             }
             Ended::Finished(_) | Ended::Overdue(Overdue::Idle) => {
+                socket::give_back(ahead);
                 self.close(transport, refused, unread, &connection).await;
             }
             Ended::Overdue(Overdue::Send) => {}

@@ -19,9 +19,6 @@ use crate::proxy_protocol::{self, Decoded, Header};
 /// How HTTP/2 begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The first read of a connection: a head of usual size, or a PROXY header and a TLS hello.
-const READ_AHEAD_BYTES: usize = 8 * 1024;
-
 /// What a listener does to its connections before their first request.
 #[derive(Debug)]
 pub struct Setup<'a> {
@@ -188,7 +185,7 @@ async fn read_proxy_header(
             Decoded::Absent => return Ok(None),
             Decoded::Incomplete => {
                 let silent = socket.ahead().is_empty();
-                if socket.read_ahead(READ_AHEAD_BYTES).await? == 0 {
+                if socket.read_ahead().await? == 0 {
                     return Err(if silent {
                         Error::Silent
                     } else {
@@ -273,7 +270,7 @@ async fn begins_with_preface(socket: &mut Socket) -> Result<bool, Error> {
         if len == PREFACE.len() {
             return Ok(true);
         }
-        if socket.read_ahead(READ_AHEAD_BYTES).await? == 0 {
+        if socket.read_ahead().await? == 0 {
             return Err(if len == 0 {
                 Error::Silent
             } else {

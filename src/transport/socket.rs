@@ -16,6 +16,12 @@ use tokio_util::io::poll_read_buf;
 /// Vectored writes up to this size are copied into one buffer: `send` costs less than `writev`.
 const FLATTEN_BYTES: usize = 4096;
 
+/// What is read ahead at most: a head of usual size, or a PROXY header and a TLS hello.
+const READ_AHEAD_BYTES: usize = 8 * 1024;
+
+/// Read-ahead buffers that a worker keeps for its next connections.
+const MOST_SPARE: usize = 32;
+
 /// What is read at once for a reader that asks for less.
 const BULK_BYTES: usize = 64 * 1024;
 
@@ -23,6 +29,9 @@ thread_local! {
     /// What [`BULK_BYTES`] are read into: one for all connections of a worker, as long as their readers take everything
     /// at once, which they do unless what they read for can't keep up.
     static BULK: Cell<BytesMut> = Cell::default();
+
+    /// Read-ahead buffers of connections that have ended.
+    static SPARE: RefCell<Vec<BytesMut>> = RefCell::default();
 
     /// Where small pieces are put together: one for all connections of a worker, so that it stays in the cache.
     static FLAT: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(FLATTEN_BYTES));
@@ -109,14 +118,17 @@ impl Socket {
         }
     }
 
-    /// Reads more into the read-ahead buffer, at most `limit` bytes in all there, and returns how many came: 0 at the
+    /// Reads more into the read-ahead buffer, up to [`READ_AHEAD_BYTES`] in all there, and returns how many came: 0 at the
     /// end of the stream.
     ///
     /// # Errors
     /// Whatever the socket reports.
-    pub async fn read_ahead(&mut self, limit: usize) -> io::Result<usize> {
+    pub async fn read_ahead(&mut self) -> io::Result<usize> {
         use tokio::io::AsyncReadExt;
-        let room = limit.saturating_sub(self.read_ahead.len());
+        if self.read_ahead.capacity() == 0 {
+            self.read_ahead = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        }
+        let room = READ_AHEAD_BYTES.saturating_sub(self.read_ahead.len());
         self.read_ahead.reserve(room);
         let buffer = &mut self.read_ahead;
         match &mut self.stream {
@@ -173,6 +185,18 @@ impl Socket {
             Stream::Unix(_) => None,
         }
     }
+}
+
+/// Keeps the read-ahead buffer of a connection that has ended for another of the worker, if nobody holds a piece of it
+/// and it hasn't grown.
+pub fn give_back(mut buffer: BytesMut) {
+    buffer.clear();
+    let fits = buffer.try_reclaim(READ_AHEAD_BYTES) && buffer.capacity() < 2 * READ_AHEAD_BYTES;
+    SPARE.with_borrow_mut(|spare| {
+        if fits && spare.len() < MOST_SPARE {
+            spare.push(buffer);
+        }
+    });
 }
 
 impl AsyncRead for Socket {
@@ -379,5 +403,55 @@ impl AsyncWrite for Transport {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    fn spare() -> Vec<BytesMut> {
+        SPARE.take()
+    }
+
+    #[tokio::test]
+    async fn bytes_are_read_ahead_into_the_buffer_given_back_last() {
+        let given = BytesMut::with_capacity(READ_AHEAD_BYTES);
+        let place = given.as_ptr();
+        give_back(given);
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(b"GET").await.unwrap();
+        let mut socket = Socket::from(server);
+        assert_eq!(socket.read_ahead().await.unwrap(), 3);
+        let ahead = socket.take_ahead();
+        assert_eq!((&ahead[..], ahead.as_ptr()), (&b"GET"[..], place));
+        assert!(spare().is_empty());
+    }
+
+    #[test]
+    fn a_buffer_is_kept_when_all_of_it_is_free() {
+        let mut buffer = BytesMut::with_capacity(READ_AHEAD_BYTES);
+        buffer.extend_from_slice(b"GET / HTTP/1.1");
+        let head = buffer.split_to(5).freeze();
+        give_back(buffer.clone());
+        assert!(spare().is_empty(), "too small");
+        let held = buffer.split();
+        give_back(buffer);
+        assert!(spare().is_empty(), "somebody holds a piece");
+        drop(head);
+        give_back(held);
+        assert_eq!(spare().len(), 1);
+        give_back(BytesMut::with_capacity(2 * READ_AHEAD_BYTES));
+        assert!(spare().is_empty(), "grown");
+    }
+
+    #[test]
+    fn so_many_buffers_are_kept() {
+        for _ in 0..=MOST_SPARE {
+            give_back(BytesMut::with_capacity(READ_AHEAD_BYTES));
+        }
+        assert_eq!(spare().len(), MOST_SPARE);
     }
 }
