@@ -118,8 +118,8 @@ impl Socket {
         }
     }
 
-    /// Reads more into the read-ahead buffer, up to [`READ_AHEAD_BYTES`] in all there, and returns how many came: 0 at the
-    /// end of the stream.
+    /// Reads more into the read-ahead buffer, up to 8 KiB in all there, and returns how many bytes came: 0 at the end of the
+    /// stream.
     ///
     /// # Errors
     /// Whatever the socket reports.
