@@ -141,7 +141,7 @@ impl Fields {
             if line.is_usual {
                 together = line.name.start..line.value.end + CRLF.len();
             } else {
-                write(out, name, value);
+                write_anew(out, name, value);
             }
         }
         out.extend_from_slice(text(together));
@@ -262,9 +262,20 @@ pub(crate) fn write(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(CRLF);
 }
 
+/// The same, for one that isn't written as most are: not in the way of those.
+#[cold]
+fn write_anew(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    write(out, name, value);
+}
+
 /// Whether this name, or option, is that one, in any case. It is given as most spell it, which is the quickest to tell.
 pub fn is(name: &[u8], usual: &'static str) -> bool {
-    name == usual.as_bytes() || name.eq_ignore_ascii_case(usual.as_bytes())
+    name.len() == usual.len() && (name == usual.as_bytes() || is_in_another_case(name, usual))
+}
+
+#[cold]
+fn is_in_another_case(name: &[u8], usual: &str) -> bool {
+    name.eq_ignore_ascii_case(usual.as_bytes())
 }
 
 fn is_same(name: &HeaderName, other: &[u8]) -> bool {

@@ -26,6 +26,7 @@ pub use policy::{
 /// Writes every forwarding field of a request; for a direct peer what [`emit_constant`] and [`emit_varying`] write.
 ///
 /// `fields` are those that were resolved; `host` is the authority the client asked for.
+#[inline(never)]
 pub fn emit(
     resolution: &Resolution<'_>,
     fields: &Fields,

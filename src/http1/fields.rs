@@ -85,6 +85,11 @@ fn text_in(line: &[u8]) -> (Range<usize>, bool) {
     if let [b' ', b'!'..=b'~', .., b'!'..=b'~', b'\r', b'\n'] = line {
         return (1..line.len() - 2, true);
     }
+    (trimmed(line), false)
+}
+
+#[cold]
+fn trimmed(line: &[u8]) -> Range<usize> {
     let mut value = without_end(line);
     let mut begin = 0;
     while let [b' ' | b'\t', rest @ ..] = value {
@@ -94,5 +99,5 @@ fn text_in(line: &[u8]) -> (Range<usize>, bool) {
     while let [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
-    (begin..begin + value.len(), false)
+    begin..begin + value.len()
 }

@@ -65,6 +65,7 @@ pub struct Reader {
 
 type Check<T> = Result<T, Refused>;
 
+#[cold]
 const fn refused(status: StatusCode, reason: &'static str) -> Refused {
     Refused {
         status,
@@ -73,6 +74,7 @@ const fn refused(status: StatusCode, reason: &'static str) -> Refused {
     }
 }
 
+#[cold]
 const fn bad(reason: &'static str) -> Refused {
     refused(StatusCode::BAD_REQUEST, reason)
 }
@@ -168,7 +170,7 @@ impl Reader {
         let mut found = Vec::with_capacity(lines.len());
         let mut notes = Notes::new(version);
         for line in lines {
-            let line = fields::find(&head, line).ok_or(bad("field"))?;
+            let line = fields::find(&head, line).ok_or_else(|| bad("field"))?;
             let (name, value) = line.read(&head);
             notes.note(name, value)?;
             found.push(line);
@@ -280,7 +282,7 @@ impl Notes {
             if self.length.is_some() || self.chunked {
                 return Err(bad("content_length"));
             }
-            self.length = Some(decimal::parse(value).ok_or(bad("content_length"))?);
+            self.length = Some(decimal::parse(value).ok_or_else(|| bad("content_length"))?);
         } else if is(name, "Transfer-Encoding") {
             let unambiguous = self.length.is_none()
                 && !self.chunked

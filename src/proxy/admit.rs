@@ -135,7 +135,9 @@ fn content_length(value: Option<&[u8]>) -> Result<Option<u64>, Error> {
         return Ok(None);
     };
     let length = decimal::parse(digits);
-    length.map(Some).ok_or(Error::bad_request("content_length"))
+    length
+        .map(Some)
+        .ok_or_else(|| Error::bad_request("content_length"))
 }
 
 /// RFC 9112 §3.2, RFC 9113 §8.3.1: one host, and only one.
@@ -145,12 +147,14 @@ fn authority<'a>(request: &'a Request, fields: &Deciding<'a>) -> Result<Option<&
         None => None,
         Some(value) => {
             let text = str::from_utf8(value).map_err(|_| Error::bad_request(REFUSED))?;
-            Some(checked(text).ok_or(Error::bad_request(REFUSED))?)
+            Some(checked(text).ok_or_else(|| Error::bad_request(REFUSED))?)
         }
     };
     let in_target = match request.uri.authority() {
         None => None,
-        Some(authority) => Some(checked(authority.as_str()).ok_or(Error::bad_request(REFUSED))?),
+        Some(authority) => {
+            Some(checked(authority.as_str()).ok_or_else(|| Error::bad_request(REFUSED))?)
+        }
     };
     match (in_target, field) {
         // HTTP/2 has one authority; a Host field that says something else is an attack or a mistake.

@@ -118,10 +118,14 @@ impl Connection {
 
     /// Where `snapshot` has the listener; `None` when it was removed.
     pub(super) fn listener_index(&self, snapshot: &Snapshot) -> Option<usize> {
-        let (version, index) = self.listener.get();
-        if version == snapshot.version {
-            return index;
+        match self.listener.get() {
+            (version, index) if version == snapshot.version => index,
+            _ => self.look_up_listener(snapshot),
         }
+    }
+
+    #[cold]
+    fn look_up_listener(&self, snapshot: &Snapshot) -> Option<usize> {
         let mut listeners = snapshot.config.listeners.iter();
         let index = listeners.position(|listener| listener.claims(&self.accepted.purpose));
         self.listener.set((snapshot.version, index));
@@ -154,16 +158,21 @@ impl Connection {
         received: &'a Fields,
     ) -> Cow<'a, Fields> {
         if snapshot.matched_subjects.is_empty() {
-            return Cow::Borrowed(received);
+            Cow::Borrowed(received)
+        } else {
+            Cow::Owned(self.with_known_subject(snapshot, received.clone()))
         }
-        let mut fields = received.clone();
+    }
+
+    #[cold]
+    fn with_known_subject(&self, snapshot: &Snapshot, mut fields: Fields) -> Fields {
         for name in &snapshot.matched_subjects {
             fields.remove(name);
         }
         if let Some((name, subject)) = self.client_subject(snapshot) {
             fields.insert(name.clone(), subject.clone());
         }
-        Cow::Owned(fields)
+        fields
     }
 
     pub(super) fn with_constant_fields(
@@ -174,16 +183,21 @@ impl Connection {
     ) {
         let mut fields = self.constant_fields.borrow_mut();
         if fields.version != snapshot.version {
-            fields.version = snapshot.version;
-            fields.bytes.clear();
-            fields.bytes.reserve(USUAL_FIELDS_BYTES);
-            let emit = &snapshot.config.emit;
-            let sink = &mut HeadSink(&mut fields.bytes);
-            client_ip::emit_constant(peer, &self.local_end, emit, sink);
-            if let Some((name, subject)) = self.client_subject(snapshot) {
-                request::field(&mut fields.bytes, name, subject);
-            }
+            self.write_constant_fields(peer, snapshot, &mut fields);
         }
         read(&fields.bytes);
+    }
+
+    #[cold]
+    fn write_constant_fields(&self, peer: &Peer, snapshot: &Snapshot, fields: &mut ConstantFields) {
+        fields.version = snapshot.version;
+        fields.bytes.clear();
+        fields.bytes.reserve(USUAL_FIELDS_BYTES);
+        let emit = &snapshot.config.emit;
+        let sink = &mut HeadSink(&mut fields.bytes);
+        client_ip::emit_constant(peer, &self.local_end, emit, sink);
+        if let Some((name, subject)) = self.client_subject(snapshot) {
+            request::field(&mut fields.bytes, name, subject);
+        }
     }
 }

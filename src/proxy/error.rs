@@ -52,6 +52,7 @@ const RETRY_AFTER_SECONDS: &str = "1";
 
 impl Error {
     /// A request that can't be one: 400, and the connection is closed.
+    #[cold]
     pub fn bad_request(reason: &'static str) -> Self {
         Self {
             side: Side::Downstream,
@@ -64,6 +65,7 @@ impl Error {
     }
 
     /// A request that is whole and not served.
+    #[cold]
     pub fn refused(status: StatusCode, reason: &'static str, text: &'static str) -> Self {
         Self {
             side: Side::Downstream,
@@ -77,6 +79,7 @@ impl Error {
 
     /// A host that has a certificate of its own, on a connection that was shown another. The client may try again on a
     /// connection of its own (RFC 9110 §15.5.20).
+    #[cold]
     pub fn misdirected() -> Self {
         Self::refused(
             StatusCode::MISDIRECTED_REQUEST,
@@ -85,6 +88,7 @@ impl Error {
         )
     }
 
+    #[cold]
     fn upstream(status: StatusCode, reason: &'static str, text: &'static str) -> Self {
         Self {
             side: Side::Upstream,
@@ -96,11 +100,23 @@ impl Error {
         }
     }
 
+    /// Nothing is served under this host and path.
+    #[cold]
+    pub fn no_route() -> Self {
+        Self::refused(
+            StatusCode::NOT_FOUND,
+            "no_route",
+            "no route for this host and path",
+        )
+    }
+
     /// No endpoint to send to.
+    #[cold]
     pub fn no_endpoint() -> Self {
         Self::unavailable("no_endpoint", "no upstream is available")
     }
 
+    #[cold]
     fn unavailable(reason: &'static str, text: &'static str) -> Self {
         Self {
             is_passing: true,
@@ -109,6 +125,7 @@ impl Error {
     }
 
     /// A success to a WebSocket's handshake that isn't one: an HTTP/2 client would take it for one.
+    #[cold]
     pub fn handshake() -> Self {
         Self::upstream(
             StatusCode::BAD_GATEWAY,
@@ -118,6 +135,7 @@ impl Error {
     }
 
     /// A body that is larger than this route takes.
+    #[cold]
     pub fn too_large() -> Self {
         Self::refused(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -135,6 +153,7 @@ impl Error {
     }
 
     /// A head that couldn't be read, or not in one way only.
+    #[cold]
     pub fn unreadable(refused: Refused) -> Self {
         let text = match refused.status {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE if refused.place == Place::Body => {
@@ -159,6 +178,7 @@ impl Error {
     /// The answer as it stands on the wire, for a connection on which nothing more is read.
     ///
     /// `name` is that of the field with the request's id.
+    #[cold]
     pub fn message(&self, name: &HeaderName, request_id: &str, date: &HeaderValue) -> Vec<u8> {
         let text = self.line(request_id);
         let head = format!(
@@ -186,6 +206,7 @@ impl Error {
 
     /// The answer: one short line of text, the request's id, and nothing a stranger could use. `name` is that of the field
     /// with the id.
+    #[cold]
     pub fn response(&self, name: &HeaderName, request_id: &str) -> Response {
         let body = Body::full(self.line(request_id).into());
         let mut response = Response::new(self.status, body);
@@ -209,6 +230,7 @@ impl Error {
 }
 
 impl From<Unavailable> for Error {
+    #[cold]
     fn from(unavailable: Unavailable) -> Self {
         match unavailable {
             Unavailable::NoEndpoint => Self::no_endpoint(),
@@ -220,6 +242,7 @@ impl From<Unavailable> for Error {
 }
 
 impl From<&dial::Error> for Error {
+    #[cold]
     fn from(error: &dial::Error) -> Self {
         let not_secure = |reason| {
             Self::upstream(
@@ -265,6 +288,7 @@ impl From<&dial::Error> for Error {
 }
 
 impl From<&h1::Error> for Error {
+    #[cold]
     fn from(error: &h1::Error) -> Self {
         const BROKEN: &str = "the upstream's answer could not be used";
         let bad_gateway = |reason| Self::upstream(StatusCode::BAD_GATEWAY, reason, BROKEN);
@@ -284,6 +308,7 @@ impl From<&h1::Error> for Error {
 }
 
 impl From<&client_body::Error> for Error {
+    #[cold]
     fn from(error: &client_body::Error) -> Self {
         let (status, reason, text) = match error {
             client_body::Error::Broken => (

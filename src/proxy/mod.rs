@@ -404,11 +404,7 @@ fn find_route<'a>(
         .router
         .find(&wanted)
         .and_then(|index| Some((*index, snapshot.config.routes.get(*index)?)))
-        .ok_or(Error::refused(
-            StatusCode::NOT_FOUND,
-            "no_route",
-            "no route for this host and path",
-        ))
+        .ok_or_else(Error::no_route)
 }
 
 /// Refuses a body that says it is too large; any other is counted while it is read.
@@ -452,6 +448,7 @@ fn announce_end(request: &Request, response: &mut Response) {
 }
 
 /// `None` for a path that must stay reachable without TLS: RFC 8555 §8.3.
+#[inline(never)]
 fn redirect_to_https(
     redirect: RedirectToHttps,
     admitted: &Admitted<'_>,
@@ -473,6 +470,7 @@ fn redirect_to_https(
     Ok(Some(response))
 }
 
+#[inline(never)]
 fn respond(status: StatusCode, body: &str) -> Response {
     let body = Body::full(Bytes::copy_from_slice(body.as_bytes()));
     let mut response = Response::new(status, body);
