@@ -1,6 +1,6 @@
 //! Writes a request head into a buffer the caller keeps for the next one.
 //!
-//! [`begin`], then [`fields`] and [`field`] for what goes upstream, then [`finish`]. The three together
+//! [`begin`], then [`fields()`] and [`field`] for what goes upstream, then [`finish`]. The three together
 //! make a head that can't be split or framed twice: see each function for what it refuses to
 //! write. None of them allocates once the buffer has grown to the size of a usual head.
 
