@@ -8,13 +8,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::task::spawn_local;
 
 use crate::config::Limits;
 use crate::proxy::body::Body;
 use crate::transport::deadline::Deadlines;
 use crate::transport::io::ClientIo;
 use crate::transport::stream::Turn;
+
+use super::tasks::{Job, Tasks, boxed};
 
 /// What one connection may make us hold.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -50,6 +51,7 @@ where
 /// Runs HTTP/2 streams on the worker's own thread.
 #[derive(Debug, Clone)]
 pub(super) struct StreamExecutor {
+    pub(super) tasks: Rc<Tasks<Stream>>,
     pub(super) turn: Rc<Turn>,
     pub(super) clock: Rc<Deadlines>,
     /// How long a client may take nothing of its response.
@@ -59,9 +61,18 @@ pub(super) struct StreamExecutor {
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let turn = Rc::clone(&self.turn);
-        let run = turn.run(stream, self.send, Rc::clone(&self.clock));
-        // Boxed, as a task is moved six times from its making to its end, and a stream is some kilobytes.
-        spawn_local(Box::pin(run));
+        let clock = Rc::clone(&self.clock);
+        self.tasks
+            .begin(Stream(boxed(|| turn.run(stream, self.send, clock))));
+    }
+}
+
+/// A stream to its end. Boxed, as what a task does is moved about, and a stream is some kilobytes.
+pub(super) struct Stream(Pin<Box<dyn Future<Output = ()>>>);
+
+impl Job for Stream {
+    async fn run(self) {
+        self.0.await;
     }
 }
 

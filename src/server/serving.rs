@@ -36,8 +36,8 @@ use super::acceptor::Acceptor;
 use super::admission::{Admission, Seat, TurnedAway, Visit};
 use super::connections::{Connections, Open};
 use super::http1;
-use super::http2::{self, Drain, StreamExecutor};
-use super::tasks::{Job, Tasks};
+use super::http2::{self, Drain, Stream, StreamExecutor};
+use super::tasks::{Job, Tasks, boxed};
 use super::worker::Accepting;
 
 /// What is read from a client whose request was answered before it was complete, before its connection is closed:
@@ -58,6 +58,7 @@ pub(super) struct Shared {
     pub(super) clock: Rc<Deadlines>,
     pub(super) connections: Rc<Connections>,
     pub(super) tasks: Rc<Tasks<Admitted>>,
+    pub(super) streams: Rc<Tasks<Stream>>,
     pub(super) admission: Arc<Admission>,
     pub(super) limits: Limits,
 }
@@ -84,6 +85,7 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn new(accepting: &Accepting, acceptor: &Acceptor, shared: &Shared) -> Self {
         let streams = StreamExecutor {
+            tasks: Rc::clone(&shared.streams),
             turn: Rc::clone(&shared.connections.counts.turn),
             clock: Rc::clone(&shared.clock),
             send: accepting.listener.timeouts.send,
@@ -515,11 +517,6 @@ impl Job for Admitted {
             }
         }
     }
-}
-
-/// Makes a future in its box. Moved there, all of its room would be copied, and most of that holds nothing yet.
-fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
-    Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
 /// A connection between two requests.

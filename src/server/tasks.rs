@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -95,6 +96,11 @@ impl<J> fmt::Debug for Tasks<J> {
         let waiting = self.waiting.borrow().len();
         f.debug_struct("Tasks").field("waiting", &waiting).finish()
     }
+}
+
+/// Makes a future in its box. Moved there, all of its room would be copied, and most of that holds nothing yet.
+pub(super) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
 #[cfg(test)]

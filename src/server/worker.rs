@@ -86,7 +86,7 @@ impl Worker {
         spawn_local(look_after_waiting(Rc::clone(&proxy)));
         spawn_local(answer(self.questions, Rc::clone(&proxy)));
         let connections = Rc::new(Connections::default());
-        let tasks = Tasks::new();
+        let (tasks, streams) = (Tasks::new(), Tasks::new());
         let mut acceptors = Vec::new();
         let grace_period = loop {
             // The supervisor is gone: then there is nothing left to serve for.
@@ -98,6 +98,7 @@ impl Worker {
                         clock: Rc::clone(&clock),
                         connections: Rc::clone(&connections),
                         tasks: Rc::clone(&tasks),
+                        streams: Rc::clone(&streams),
                         admission: Arc::clone(&self.admission),
                         limits: proxy.limits(),
                     };
