@@ -79,11 +79,14 @@ with Lane("dns", "unshare") as lane:
     resolves_to(*ADDRESSES[:2])
     lane.check("a second one, without a reload", served_by(*ADDRESSES[:2]), ADDRESSES[:2])
 
-    # A request to each of the two, of which one goes.
-    slow = []
-    waiting = [threading.Thread(target=lambda: slow.extend(ask(path="/slow"))) for _ in range(2)]
-    for thread in waiting:
-        thread.start()
+    # Requests until each of the two has one, as workers take turns of their own; then one of the two goes.
+    slow, waiting = [], []
+    for _ in range(16):
+        if all(endpoint.slow.is_set() for endpoint in endpoints[:2]):
+            break
+        waiting.append(threading.Thread(target=lambda: slow.extend(ask(path="/slow"))))
+        waiting[-1].start()
+        time.sleep(0.2)
     for endpoint in endpoints[:2]:
         lane.check(f"{endpoint.name} is in the middle of a response", endpoint.slow.wait(10), True)
     resolves_to(*ADDRESSES[1:])
@@ -92,7 +95,8 @@ with Lane("dns", "unshare") as lane:
         endpoint.go.set()
     for thread in waiting:
         thread.join()
-    whole = sorted((answer.status, answer.body.strip()) for answer in slow)
+    whole = sorted({(answer.status, answer.body.strip()) for answer in slow})
+    lane.check("requests that were answered", len(slow), len(waiting))
     lane.check("responses that were under way", whole, [(200, 2 * address) for address in ADDRESSES[:2]])
 
     # Answers stop altogether. Long enough for several look-ups, each of which takes a second to fail.
