@@ -1,6 +1,7 @@
 //! Tasks that do one job after the other: to make a task costs more than to wake one.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,9 +19,11 @@ pub(super) trait Job: 'static {
     async fn run(self);
 }
 
-/// The tasks of one worker that wait for a job; they hold nothing of the last one.
+/// The tasks of one worker that wait for a job; they hold nothing of the last one. The next is for the one that has waited
+/// longest: whatever still had to wake it for its last job has done so, and it takes its turn among others where a new task
+/// would. Else streams of HTTP/2 go out of step, and what could be written at once is written in pieces.
 pub(super) struct Tasks<J> {
-    waiting: RefCell<Vec<Rc<Place<J>>>>,
+    waiting: RefCell<VecDeque<Rc<Place<J>>>>,
 }
 
 /// Where a task that waits is given its next job.
@@ -39,7 +42,7 @@ impl<J: Job> Tasks<J> {
 
     /// Has a job done.
     pub(super) fn begin(self: &Rc<Self>, job: J) {
-        let waiting = self.waiting.borrow_mut().pop();
+        let waiting = self.waiting.borrow_mut().pop_front();
         match waiting {
             Some(place) => place.give(job),
             None => drop(spawn_local(Rc::clone(self).work(job))),
@@ -55,7 +58,7 @@ impl<J: Job> Tasks<J> {
                 return;
             }
             let place = place.get_or_insert_with(Place::new);
-            self.waiting.borrow_mut().push(Rc::clone(place));
+            self.waiting.borrow_mut().push_back(Rc::clone(place));
             job = poll_fn(|cx| place.poll_job(cx)).await;
         }
     }
