@@ -26,9 +26,10 @@ class Endpoint(socketserver.ThreadingTCPServer):
 
     allow_reuse_address = daemon_threads = True
 
-    def __init__(self, address, port):
+    def __init__(self, address, port, arrived):
         self.name = address
         self.slow, self.go = threading.Event(), threading.Event()
+        self.arrived = arrived
         super().__init__((address, port), Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -42,13 +43,15 @@ class Handler(socketserver.StreamRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * len(name)) + name)
             if b"/slow" in line:
                 self.server.slow.set()
+                self.server.arrived.release()
                 self.server.go.wait(30)
             self.wfile.write(name)
 
 
 with Lane("dns", "unshare") as lane:
     port, http = free_port(), free_port()
-    endpoints = [Endpoint(address, port) for address in ADDRESSES]
+    arrived = threading.Semaphore(0)
+    endpoints = [Endpoint(address, port, arrived) for address in ADDRESSES]
     hosts = lane.dir / "hosts"
 
     def resolves_to(*addresses):
@@ -86,7 +89,7 @@ with Lane("dns", "unshare") as lane:
             break
         waiting.append(threading.Thread(target=lambda: slow.extend(ask(path="/slow"))))
         waiting[-1].start()
-        time.sleep(0.2)
+        arrived.acquire(timeout=10)
     for endpoint in endpoints[:2]:
         lane.check(f"{endpoint.name} is in the middle of a response", endpoint.slow.wait(10), True)
     resolves_to(*ADDRESSES[1:])
