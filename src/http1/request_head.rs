@@ -63,6 +63,9 @@ pub struct Reader {
     line_checked: bool,
 }
 
+/// A head holds no more of a buffer than this.
+const MOST_HELD_BYTES: usize = 16 * 1024;
+
 type Check<T> = Result<T, Refused>;
 
 #[cold]
@@ -115,8 +118,7 @@ impl Reader {
         match self.lines.find_end(window) {
             Ok(length) => {
                 self.line_checked = false;
-                let head = buffer.split_to(length).freeze();
-                self.parse(head).map(Some)
+                self.parse(take_head(buffer, length)).map(Some)
             }
             Err(_) if buffer.len() >= self.limits.max_bytes => Err(TOO_LARGE),
             Err(new) => {
@@ -183,6 +185,16 @@ impl Reader {
             fields: Fields::received(head, found),
         }))
     }
+}
+
+/// A head is kept until its request has been answered: a large buffer should be of use to others meanwhile.
+fn take_head(buffer: &mut BytesMut, length: usize) -> Bytes {
+    if buffer.capacity() <= MOST_HELD_BYTES {
+        return buffer.split_to(length).freeze();
+    }
+    let head = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
+    buffer.advance(length);
+    head
 }
 
 fn skip_empty_lines(buffer: &mut BytesMut) {

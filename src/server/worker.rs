@@ -12,6 +12,7 @@ use crate::config::{self, Purpose};
 use crate::control::admin::Question;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Publisher;
+use crate::transport::buffers::{LARGE, Lender, SMALL};
 use crate::transport::deadline::{Deadlines, TICK};
 use crate::transport::listener::{BoundAddress, ListeningSocket};
 use crate::transport::tls;
@@ -167,6 +168,8 @@ async fn expire_idle(proxy: Rc<Proxy>) {
     loop {
         interval.tick().await;
         proxy.expire_idle();
+        LARGE.with(Lender::shrink);
+        SMALL.with(Lender::shrink);
     }
 }
 

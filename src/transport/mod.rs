@@ -4,6 +4,7 @@
 //! Of HTTP it knows how an HTTP/1 client's bytes become messages ([`wire`]), and HTTP/2's frames by their headers.
 
 pub mod activity;
+pub mod buffers;
 pub mod client_body;
 pub mod deadline;
 pub mod dial;

@@ -4,10 +4,11 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::HeaderMap;
 use tokio::io::AsyncWrite;
 
+use super::buffers;
 use crate::http1::chunked;
 
 /// Output of this size is put together: one write, and a short one.
@@ -98,7 +99,7 @@ impl Output {
             let of_front = written.min(front.len());
             self.written += of_front;
             let of_data = (written - of_front).min(self.data.len());
-            self.data.advance(of_data);
+            buffers::consume(&mut self.data, of_data);
             let of_tail = written - of_front - of_data;
             self.tail = self.tail.get(of_tail..).unwrap_or_default();
         }

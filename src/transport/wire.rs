@@ -9,12 +9,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio_util::io::poll_read_buf;
 
 use super::activity::Activity;
+use super::buffers::{LARGE, LARGE_BYTES, Lender};
 use super::output::Output;
 use super::socket::Transport;
 use crate::fields::Fields;
@@ -25,7 +26,7 @@ use crate::http1::response_head;
 
 /// What is read at once: more when a client fills it, less when it doesn't.
 const LEAST_READ_BYTES: usize = 8 * 1024;
-const MOST_READ_BYTES: usize = 128 * 1024;
+const MOST_READ_BYTES: usize = LARGE_BYTES;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -49,6 +50,8 @@ pub struct Wire {
     heads: request_head::Reader,
     max_trailer_bytes: usize,
     input: BytesMut,
+    /// Whether the worker lent `input`.
+    is_lent: bool,
     next_read: ReadSize,
     /// The client has finished.
     ended: bool,
@@ -97,6 +100,7 @@ impl Wire {
             heads: request_head::Reader::new(limits.head),
             max_trailer_bytes: limits.max_trailer_bytes,
             input: ahead,
+            is_lent: false,
             next_read: ReadSize::default(),
             ended: false,
             body: Body::Ended,
@@ -139,6 +143,7 @@ impl Wire {
                 Unreadable::Refused
             })?;
             if let Some(head) = head {
+                self.give_back();
                 self.activity.head_ended();
                 self.message += 1;
                 self.owes_continue = head.expects_continue;
@@ -174,6 +179,7 @@ impl Wire {
         loop {
             match self.next_piece() {
                 Ok(Piece::Frame(frame)) => {
+                    self.give_back();
                     self.moved = true;
                     return Poll::Ready(Some(Ok(frame)));
                 }
@@ -266,21 +272,48 @@ impl Wire {
 
     /// Reads what has arrived; 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let wanted = self.next_read.bytes;
-        // The room of what was read before is used again if nobody holds it any more: it is still in the cache.
-        let begins_anew = self.input.is_empty() && self.input.try_reclaim(wanted);
-        // And so is what is left of it, until that is less than half: many small pieces would each hold a room of their own.
-        if !begins_anew && self.input.capacity() - self.input.len() < wanted / 2 {
-            self.input.reserve(wanted);
+        let wanted = self.make_room();
+        let transport = Pin::new(&mut self.transport);
+        let outcome = poll_read_buf(transport, cx, &mut (&mut self.input).limit(wanted));
+        self.give_back();
+        let len = ready!(outcome)?;
+        if matches!(self.body, Body::Ended) {
+            self.next_read.note(len);
         }
-        let len = ready!(poll_read_buf(
-            Pin::new(&mut self.transport),
-            cx,
-            &mut self.input
-        ))?;
-        self.next_read.note(len);
         self.ended |= len == 0;
         Poll::Ready(Ok(len))
+    }
+
+    /// Makes room for the next read, and says how much is to be read.
+    fn make_room(&mut self) -> usize {
+        let wanted = match self.body {
+            Body::Ended => self.next_read.bytes,
+            Body::Length(left) => usize::try_from(left).unwrap_or(MOST_READ_BYTES),
+            Body::Chunked(_) => MOST_READ_BYTES,
+        };
+        let wanted = wanted.clamp(LEAST_READ_BYTES, MOST_READ_BYTES);
+        if !self.input.is_empty() {
+            // What is left of the room is used, until that is less than half.
+            if self.input.capacity() - self.input.len() < wanted / 2 {
+                self.input.reserve(wanted);
+            }
+        } else if wanted > LEAST_READ_BYTES {
+            self.input = LARGE.with(Lender::lend);
+            self.is_lent = true;
+        } else if !self.input.try_reclaim(wanted) && self.input.capacity() < wanted / 2 {
+            // The room of what was read before was used again otherwise: it is still in the cache.
+            self.input.reserve(wanted);
+        }
+        wanted
+    }
+
+    /// Gives back what was lent if nothing is left in it.
+    fn give_back(&mut self) {
+        if self.is_lent && self.input.is_empty() {
+            self.is_lent = false;
+            let buffer = std::mem::take(&mut self.input);
+            LARGE.with(|large| large.give_back(buffer));
+        }
     }
 
     /// The head of a response, to be written with what comes first of its body.

@@ -14,13 +14,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
 use crate::fields::Fields;
 use crate::http1::response::{self, Framing, Limits};
+use crate::transport::buffers::{self, LARGE, Lender};
 use crate::transport::client_body;
 use crate::transport::deadline::Deadline;
 use crate::transport::dial::{Announced, Stream};
@@ -32,8 +33,8 @@ use super::websocket;
 pub use body::{BodyError, ResponseBody};
 pub use upload::{TrailerPolicy, Upload, UploadFraming};
 
-/// Room for the first read of a response: a usual head and 16 KiB of body arrive in one.
-const FIRST_READ_BYTES: usize = 20 * 1024;
+/// What is read at least behind bytes that can't be used yet.
+const LEAST_READ_BYTES: usize = 4 * 1024;
 
 /// How long a client that asked for 100 Continue is kept waiting for an endpoint that doesn't say it (RFC 9110
 /// §10.1.1 forbids to wait forever).
@@ -107,7 +108,7 @@ pub struct Bounds {
     /// Without progress in either body.
     pub idle: Duration,
     /// Of a response's body, what is read at a time: so much of it waits for a slow client.
-    pub read_bytes: u64,
+    pub read_bytes: usize,
 }
 
 /// Who sends a request, as far as it matters to what comes before the final response, or in its place.
@@ -198,9 +199,7 @@ impl Connection {
     pub fn rest(&mut self) {
         self.reused = true;
         self.deadline.disarm();
-        if self.read.capacity() > FIRST_READ_BYTES {
-            self.read = BytesMut::new();
-        }
+        self.give_back();
     }
 
     /// The bare connection, what was read after the response head, the deadline, armed for nothing, and what counts
@@ -299,14 +298,26 @@ impl Connection {
         self.written == self.out.len()
     }
 
-    /// Reads what has arrived; `Ok(0)` at the end of the stream.
-    fn poll_fill(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // The room of what was read before is used again if nobody holds it any more: it is still in the cache.
-        let begins_anew = self.read.is_empty() && self.read.try_reclaim(wanted);
-        if !begins_anew && self.read.capacity() - self.read.len() < wanted.min(4096) {
-            self.read.reserve(wanted);
+    /// Reads what has arrived, `most` bytes of it; `Ok(0)` at the end of the stream.
+    fn poll_fill(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() == 0 {
+            self.read = LARGE.with(Lender::lend);
+        } else if self.read.capacity() - self.read.len() < most.min(LEAST_READ_BYTES) {
+            self.read.reserve(most);
         }
-        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
+        let stream = Pin::new(&mut self.stream);
+        let outcome = poll_read_buf(stream, cx, &mut (&mut self.read).limit(most));
+        self.give_back();
+        outcome
+    }
+
+    /// Gives the buffer back if nothing is left in it.
+    fn give_back(&mut self) {
+        if !self.read.is_empty() {
+            return;
+        }
+        let buffer = std::mem::take(&mut self.read);
+        LARGE.with(|large| large.give_back(buffer));
     }
 
     /// Writes `out`, then `data`, then `tail`, as far as the socket takes them; ready when all is written.
@@ -338,7 +349,7 @@ impl Connection {
             let of_head = written.min(head.len());
             self.written += of_head;
             let of_data = (written - of_head).min(data.len());
-            data.advance(of_data);
+            buffers::consume(data, of_data);
             *tail = tail.get(written - of_head - of_data..).unwrap_or_default();
         }
     }
@@ -403,7 +414,7 @@ impl<'a, S: Sender> Exchange<'a, S> {
                 connection.deadline.arm(bounds.idle);
                 self.poll_upload(connection, upload, bounds, cx)?;
             }
-            match connection.poll_fill(FIRST_READ_BYTES, cx) {
+            match connection.poll_fill(bounds.read_bytes, cx) {
                 Poll::Pending => return Self::still_waiting(connection, cx),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(connection, None))),
                 Poll::Ready(Err(error)) => {

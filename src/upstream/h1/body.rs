@@ -14,7 +14,7 @@ use crate::http1::response::{Framing, Head};
 use crate::transport::client_body;
 
 use super::super::pool::Pool;
-use super::{Bounds, Connection, FIRST_READ_BYTES, Upload, upload};
+use super::{Bounds, Connection, Upload, upload};
 
 /// Why a response body can't be finished. The client's copy must be cut, too: it mustn't look complete.
 #[derive(Debug, thiserror::Error)]
@@ -127,27 +127,33 @@ impl ResponseBody {
                         let have = connection.read.len() as u64;
                         let take = usize::try_from(have.min(*left)).unwrap_or(usize::MAX);
                         *left -= take as u64;
-                        return Poll::Ready(Ok(Some(connection.read.split_to(take).freeze())));
+                        let data = connection.read.split_to(take).freeze();
+                        connection.give_back();
+                        return Poll::Ready(Ok(Some(data)));
                     }
-                    *left
+                    usize::try_from(*left).unwrap_or(usize::MAX)
                 }
                 State::UntilClose => {
                     if !connection.read.is_empty() {
-                        return Poll::Ready(Ok(Some(connection.read.split().freeze())));
+                        let data = connection.read.split().freeze();
+                        connection.give_back();
+                        return Poll::Ready(Ok(Some(data)));
                     }
                     self.bounds.read_bytes
                 }
                 State::Chunked(decoder) => match decoder.decode(&mut connection.read)? {
-                    Step::Data(data) => return Poll::Ready(Ok(Some(data))),
+                    Step::Data(data) => {
+                        connection.give_back();
+                        return Poll::Ready(Ok(Some(data)));
+                    }
                     Step::End(trailers) => {
                         self.state = State::Trailers(trailers);
                         return Poll::Ready(Ok(None));
                     }
-                    Step::NeedMore => decoder.remaining_in_chunk().max(FIRST_READ_BYTES as u64),
+                    Step::NeedMore => self.bounds.read_bytes,
                 },
             };
-            let wanted = usize::try_from(wanted.min(self.bounds.read_bytes)).unwrap_or(usize::MAX);
-            match connection.poll_fill(wanted, cx) {
+            match connection.poll_fill(wanted.min(self.bounds.read_bytes), cx) {
                 Poll::Ready(Ok(0)) if matches!(self.state, State::UntilClose) => {
                     self.state = State::Length(0);
                 }
