@@ -69,7 +69,7 @@ impl Lender {
         self.unused.set(spare.len());
     }
 
-    /// Whether there is room for half of the size: from the beginning if nobody holds a piece any more, as that is still in the cache.
+    /// Whether there is room for half of the size: from the beginning, which is still in the cache, if nobody holds a piece.
     fn makes_room(&self, buffer: &mut BytesMut) -> bool {
         let begins_anew = buffer.try_reclaim(self.bytes);
         begins_anew || buffer.capacity() >= self.bytes / 2

@@ -91,6 +91,40 @@ fn small_pieces_of_a_body_share_their_room() {
 }
 
 #[test]
+fn a_large_buffer_is_back_as_soon_as_a_piece_is_cut_from_it() {
+    on_a_worker(async {
+        let head = b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n";
+        let (mut wire, _, mut client) = received(head);
+        let (_, message) = poll_fn(|cx| wire.poll_head(cx)).await.unwrap().unwrap();
+        client.write_all(&[b'x'; 50_000]).unwrap();
+        let mut taken = 0;
+        while taken < 50_000 {
+            let frame = poll_fn(|cx| wire.poll_body(message, cx)).await;
+            taken += frame.unwrap().unwrap().into_data().unwrap().len();
+            assert_eq!(wire.input.capacity(), 0);
+        }
+        let next = poll_fn(|cx| Poll::Ready(wire.poll_body(message, cx))).await;
+        assert!(next.is_pending());
+        assert_eq!(wire.input.capacity(), 0);
+    });
+}
+
+#[test]
+fn a_head_holds_no_large_buffer() {
+    on_a_worker(async {
+        let (mut wire, _, _client) = received(b"GET /1 HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        wire.next_read.bytes = MOST_READ_BYTES;
+        let buffer = LARGE.with(Lender::lend);
+        let place = buffer.as_ptr();
+        LARGE.with(|large| large.give_back(buffer));
+        let (head, _) = poll_fn(|cx| wire.poll_head(cx)).await.unwrap().unwrap();
+        let buffer = LARGE.with(Lender::lend);
+        assert_eq!((buffer.as_ptr(), buffer.capacity()), (place, LARGE_BYTES));
+        assert_eq!(head.request.uri, "/1");
+    });
+}
+
+#[test]
 fn interim_responses_that_nobody_takes_do_not_pile_up() {
     on_a_worker(async {
         let (mut wire, activity, _client) = received(b"GET / HTTP/1.1\r\n\r\n");

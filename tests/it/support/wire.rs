@@ -319,6 +319,8 @@ impl<S: Read + Write> Wire<S> {
                 self.buffer.extend_from_slice(&piece[..length]);
                 Ok(())
             }
+            // Nothing is wrong with the stream.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             Err(error) => Err(error),
         }
     }
