@@ -7,6 +7,7 @@
 //! Left out: what a Host, a target or a method means, which is for those who route.
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri, Version};
 
 use super::decimal;
@@ -160,6 +161,7 @@ impl Reader {
         let method = Method::from_bytes(line.method).map_err(|_| bad("method"))?;
         let target = head.slice_ref(line.target);
         let uri = Uri::from_maybe_shared(target).map_err(|_| bad("target"))?;
+        let uri = with_path(uri).ok_or_else(|| bad("target"))?;
         let version = line.version;
 
         let lines = self.lines.fields();
@@ -184,6 +186,19 @@ impl Reader {
             connects_websocket: false,
             fields: Fields::received(head, found),
         }))
+    }
+}
+
+/// An absolute target may leave its path out, in front of a query too (RFC 3986 §3.3, RFC 9112 §3.2.2).
+fn with_path(uri: Uri) -> Option<Uri> {
+    match uri.path_and_query() {
+        Some(query) if query.as_str().starts_with('?') && uri.authority().is_some() => {
+            let target = PathAndQuery::try_from(format!("/{}", query.as_str())).ok()?;
+            let mut parts = uri.into_parts();
+            parts.path_and_query = Some(target);
+            Uri::from_parts(parts).ok()
+        }
+        _ => Some(uri),
     }
 }
 

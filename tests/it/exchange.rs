@@ -171,6 +171,7 @@ fn an_absolute_target_goes_up_in_origin_form_with_its_own_host() {
         ("http://target.test/a?b", "/a?b", "target.test"),
         ("http://target.test:81/a", "/a", "target.test:81"),
         ("http://target.test", "/", "target.test"),
+        ("http://target.test?b", "/?b", "target.test"),
     ] {
         let mut client = proxy.client();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: field.test\r\n\r\n"));
