@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{DEADLINE, EXECUTABLE, GET, OK, Proxy, Upstream, Wire};
 
@@ -311,6 +312,40 @@ fn events_tell_what_ends_from_now_on() {
         );
         assert!(event.contains("\"status\":200"), "{event}");
     }
+}
+
+#[test]
+fn who_takes_no_events_is_in_nobodys_way() {
+    const MOST: usize = 16;
+    let proxy = Proxy::start(CONFIG);
+    let subscribe = |mut subscriber: Wire<TcpStream>| {
+        subscriber.send("GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let status = subscriber.head().status();
+        (subscriber, status)
+    };
+    let idle = [(); MOST].map(|()| {
+        let (subscriber, status) = subscribe(narrow(&proxy));
+        assert_eq!(status, 200);
+        subscriber
+    });
+    assert_eq!(subscribe(admin(&proxy)).1, 503);
+    let began = Instant::now();
+    let mut client = proxy.client();
+    while subscribe(admin(&proxy)).1 == 503 {
+        assert!(began.elapsed() < DEADLINE, "they are waited for");
+        for _ in 0..100 {
+            assert_eq!(client.ask(GET).status(), 200);
+        }
+    }
+    drop(idle);
+}
+
+/// A connection to the admin interface on which little may wait to be read.
+fn narrow(proxy: &Proxy) -> Wire<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(1).unwrap();
+    socket.connect(&proxy.address("admin").into()).unwrap();
+    Wire::tcp(socket.into())
 }
 
 #[test]

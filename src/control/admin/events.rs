@@ -38,7 +38,6 @@ const MAX_WAITING: usize = 4;
 #[derive(Debug)]
 pub(super) struct Events {
     waiting: mpsc::Receiver<Bytes>,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Events {
@@ -51,16 +50,13 @@ impl Events {
 
 /// Subscribes whoever asks.
 pub(super) fn subscribe(shared: &Arc<Shared>) -> Result<Response<Body>, Refusal> {
-    let permit = Arc::clone(&shared.subscribers)
+    let seat = Arc::clone(&shared.subscribers)
         .try_acquire_owned()
         .map_err(|_| Refusal::Subscribers)?;
     let (events, waiting) = mpsc::channel(MAX_WAITING);
-    tokio::spawn(tell(Arc::clone(shared), events));
-    let body = Body::Events(Events {
-        waiting,
-        _permit: permit,
-    });
-    let mut response = Response::new(body);
+    // Not the connection's: that of one who takes nothing may stay for long.
+    tokio::spawn(tell(Arc::clone(shared), events, seat));
+    let mut response = Response::new(Body::Events(Events { waiting }));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -68,7 +64,7 @@ pub(super) fn subscribe(shared: &Arc<Shared>) -> Result<Response<Body>, Refusal>
 }
 
 /// Ends when the subscriber has gone, or is too slow.
-async fn tell(shared: Arc<Shared>, events: mpsc::Sender<Bytes>) {
+async fn tell(shared: Arc<Shared>, events: mpsc::Sender<Bytes>, _seat: OwnedSemaphorePermit) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // What has ended before is the past.
