@@ -230,7 +230,7 @@ pub(crate) fn client_head() -> Part {
     let mut buffer = BytesMut::with_capacity(64 * 1024);
     ready(move || {
         buffer.extend_from_slice(black_box(&head));
-        let head = reader.read(&mut buffer);
+        let head = reader.read(&mut buffer, false);
         assert!(black_box(head).is_ok_and(|head| head.is_some()));
     })
 }
@@ -316,6 +316,6 @@ fn browser_fields(more: &[(&str, &str)]) -> Fields {
         head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
     head.extend_from_slice(b"\r\n");
-    let head = request_head::Reader::new(HEAD_LIMITS).read(&mut head);
+    let head = request_head::Reader::new(HEAD_LIMITS).read(&mut head, false);
     head.unwrap().unwrap().request.fields
 }

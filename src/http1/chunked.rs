@@ -131,14 +131,6 @@ impl Decoder {
         }
     }
 
-    /// Bytes still to come of the chunk at hand, when known: how much to reserve for the next read.
-    pub fn remaining_in_chunk(&self) -> u64 {
-        match self.state {
-            State::Data { remaining } => remaining,
-            _ => 0,
-        }
-    }
-
     /// Reads on to the data or the trailers, byte by byte so that a slow sender costs no rereading.
     /// `false`: the bytes didn't suffice.
     fn read_line(&mut self, buffer: &mut BytesMut) -> Result<bool, Error> {

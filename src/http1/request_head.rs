@@ -64,9 +64,6 @@ pub struct Reader {
     line_checked: bool,
 }
 
-/// A head holds no more of a buffer than this.
-const MOST_HELD_BYTES: usize = 16 * 1024;
-
 type Check<T> = Result<T, Refused>;
 
 #[cold]
@@ -104,11 +101,11 @@ impl Reader {
     }
 
     /// Takes a whole head off the front of `buffer`; `Ok(None)` asks for more bytes, and leaves those of a head that has
-    /// begun. The values share the buffer's memory.
+    /// begun. The values share the buffer's memory, unless that `is_lent`: a request may last.
     ///
     /// # Errors
     /// [`Refused`]: the connection must not carry another request.
-    pub fn read(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>, Refused> {
+    pub fn read(&mut self, buffer: &mut BytesMut, is_lent: bool) -> Result<Option<Head>, Refused> {
         if self.lines.is_untouched() {
             skip_empty_lines(buffer);
             if matches!(buffer.as_ref(), [] | [b'\r']) {
@@ -119,7 +116,13 @@ impl Reader {
         match self.lines.find_end(window) {
             Ok(length) => {
                 self.line_checked = false;
-                self.parse(take_head(buffer, length)).map(Some)
+                let head = buffer.split_to(length).freeze();
+                self.parse(if is_lent {
+                    Bytes::copy_from_slice(&head)
+                } else {
+                    head
+                })
+                .map(Some)
             }
             Err(_) if buffer.len() >= self.limits.max_bytes => Err(TOO_LARGE),
             Err(new) => {
@@ -200,16 +203,6 @@ fn with_path(uri: Uri) -> Option<Uri> {
         }
         _ => Some(uri),
     }
-}
-
-/// A head is kept until its request has been answered: a large buffer should be of use to others meanwhile.
-fn take_head(buffer: &mut BytesMut, length: usize) -> Bytes {
-    if buffer.capacity() <= MOST_HELD_BYTES {
-        return buffer.split_to(length).freeze();
-    }
-    let head = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
-    buffer.advance(length);
-    head
 }
 
 fn skip_empty_lines(buffer: &mut BytesMut) {

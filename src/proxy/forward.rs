@@ -35,12 +35,6 @@ use super::retry::Attempts;
 use super::snapshot::{Side, Snapshot};
 use super::upgrade::Asked;
 
-/// What is read at a time of a response's body. A usual number of these stays in the processor's cache until it is written:
-/// with four times as much a response of 1 MiB costs an eighth more, and a quarter more over TLS, for a quarter of the calls.
-/// An HTTP/2 client may have it wait a hundredfold.
-const HTTP1_READ_BYTES: usize = 128 * 1024;
-const HTTP2_READ_BYTES: usize = 64 * 1024;
-
 /// Everything that decides what a request looks like upstream.
 #[derive(Debug)]
 pub(super) struct Outgoing<'a> {
@@ -165,10 +159,6 @@ fn bounds(request: &Outgoing<'_>, cluster: &Cluster) -> h1::Bounds {
         },
         response_header: cluster.timeouts.response_header,
         idle: cluster.timeouts.idle,
-        read_bytes: match request.received.version {
-            Version::HTTP_2 => HTTP2_READ_BYTES,
-            _ => HTTP1_READ_BYTES,
-        },
     }
 }
 

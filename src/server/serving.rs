@@ -24,12 +24,11 @@ use crate::http1::request_head;
 use crate::proxy::{Accepted, Connection, Proxy};
 use crate::telemetry::metrics::{OfListener, ProxyHeaderError};
 use crate::transport::activity::{Activity, GOODBYE, Overdue, idle_left};
-use crate::transport::buffers::SMALL;
 use crate::transport::deadline::Deadlines;
 use crate::transport::establish::{self, Arrival, Established, HttpVersion, Setup};
 use crate::transport::io::ClientIo;
 use crate::transport::listener::BoundAddress;
-use crate::transport::socket::{Socket, Transport};
+use crate::transport::socket::{self, Socket, Transport};
 use crate::transport::tls;
 use crate::transport::wire::{self, Wire};
 
@@ -317,7 +316,7 @@ impl Listener {
                     .await;
             }
             Ended::Finished(_) | Ended::Overdue(Overdue::Idle) => {
-                SMALL.with(|small| small.give_back(ahead));
+                socket::give_back(ahead);
                 self.close(transport, refused, unread, &connection).await;
             }
             Ended::Overdue(Overdue::Send) => {}

@@ -12,7 +12,7 @@ use crate::config::{self, Purpose};
 use crate::control::admin::Question;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Publisher;
-use crate::transport::buffers::{LARGE, Lender, SMALL};
+use crate::transport::buffers::{LARGE, Lender};
 use crate::transport::deadline::{Deadlines, TICK};
 use crate::transport::listener::{BoundAddress, ListeningSocket};
 use crate::transport::tls;
@@ -169,7 +169,6 @@ async fn expire_idle(proxy: Rc<Proxy>) {
         interval.tick().await;
         proxy.expire_idle();
         LARGE.with(Lender::shrink);
-        SMALL.with(Lender::shrink);
     }
 }
 

@@ -10,6 +10,7 @@ pub mod deadline;
 pub mod dial;
 pub mod establish;
 pub mod frames;
+pub mod input;
 pub mod io;
 pub mod listener;
 mod output;

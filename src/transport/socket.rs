@@ -13,12 +13,21 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 use tokio_util::io::poll_read_buf;
 
-use super::buffers::{LARGE, Lender, SMALL, SMALL_BYTES};
+use super::buffers::{LARGE, Lender};
 
 /// Vectored writes up to this size are copied into one buffer: `send` costs less than `writev`.
 const FLATTEN_BYTES: usize = 4096;
 
+/// What is read ahead at most: a head of usual size, or a PROXY header and a TLS hello.
+const READ_AHEAD_BYTES: usize = 8 * 1024;
+
+/// Read-ahead buffers that a worker keeps for its next connections.
+const MOST_SPARE: usize = 32;
+
 thread_local! {
+    /// Read-ahead buffers of connections that have ended.
+    static SPARE: RefCell<Vec<BytesMut>> = RefCell::default();
+
     /// Where small pieces are put together: one for all connections of a worker, so that it stays in the cache.
     static FLAT: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(FLATTEN_BYTES));
 }
@@ -33,7 +42,7 @@ pub struct Socket {
     /// Read in larger pieces than it is asked for.
     in_bulk: bool,
     read_ahead: BytesMut,
-    /// Whether the worker lent that.
+    /// Whether the worker lent that. It is back at once, unless what the bytes are read for can't keep up.
     is_lent: bool,
     /// Bytes that the kernel has taken.
     sent: u64,
@@ -78,7 +87,7 @@ impl Socket {
         }
     }
 
-    /// Fills the read-ahead buffer, which is empty, with one the worker lends; ready with how many bytes came.
+    /// Fills the read-ahead buffer, which is empty, as a large one that the worker lends; ready with how many bytes came.
     fn poll_bulk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut room = LARGE.with(Lender::lend);
         let outcome = match &mut self.stream {
@@ -99,9 +108,11 @@ impl Socket {
         let len = self.read_ahead.len().min(buf.remaining());
         buf.put_slice(self.read_ahead.get(..len).unwrap_or_default());
         self.read_ahead.advance(len);
-        if self.read_ahead.is_empty() && std::mem::take(&mut self.is_lent) {
+        if self.read_ahead.is_empty() {
             let room = std::mem::take(&mut self.read_ahead);
-            LARGE.with(|large| large.give_back(room));
+            if std::mem::take(&mut self.is_lent) {
+                LARGE.with(|large| large.give_back(room));
+            }
         }
     }
 
@@ -113,9 +124,9 @@ impl Socket {
     pub async fn read_ahead(&mut self) -> io::Result<usize> {
         use tokio::io::AsyncReadExt;
         if self.read_ahead.capacity() == 0 {
-            self.read_ahead = SMALL.with(Lender::lend);
+            self.read_ahead = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         }
-        let room = SMALL_BYTES.saturating_sub(self.read_ahead.len());
+        let room = READ_AHEAD_BYTES.saturating_sub(self.read_ahead.len());
         self.read_ahead.reserve(room);
         let buffer = &mut self.read_ahead;
         match &mut self.stream {
@@ -172,6 +183,18 @@ impl Socket {
             Stream::Unix(_) => None,
         }
     }
+}
+
+/// Keeps the read-ahead buffer of a connection that has ended for another of the worker, if nobody holds a piece of it
+/// and it hasn't grown.
+pub fn give_back(mut buffer: BytesMut) {
+    buffer.clear();
+    let fits = buffer.try_reclaim(READ_AHEAD_BYTES) && buffer.capacity() < 2 * READ_AHEAD_BYTES;
+    SPARE.with_borrow_mut(|spare| {
+        if fits && spare.len() < MOST_SPARE {
+            spare.push(buffer);
+        }
+    });
 }
 
 impl AsyncRead for Socket {
@@ -387,16 +410,46 @@ mod tests {
 
     use super::*;
 
+    fn spare() -> Vec<BytesMut> {
+        SPARE.take()
+    }
+
     #[tokio::test]
     async fn bytes_are_read_ahead_into_the_buffer_given_back_last() {
-        let given = BytesMut::with_capacity(SMALL_BYTES);
+        let given = BytesMut::with_capacity(READ_AHEAD_BYTES);
         let place = given.as_ptr();
-        SMALL.with(|small| small.give_back(given));
+        give_back(given);
         let (mut client, server) = UnixStream::pair().unwrap();
         client.write_all(b"GET").await.unwrap();
         let mut socket = Socket::from(server);
         assert_eq!(socket.read_ahead().await.unwrap(), 3);
         let ahead = socket.take_ahead();
         assert_eq!((&ahead[..], ahead.as_ptr()), (&b"GET"[..], place));
+        assert!(spare().is_empty());
+    }
+
+    #[test]
+    fn a_buffer_is_kept_when_all_of_it_is_free() {
+        let mut buffer = BytesMut::with_capacity(READ_AHEAD_BYTES);
+        buffer.extend_from_slice(b"GET / HTTP/1.1");
+        let head = buffer.split_to(5).freeze();
+        give_back(buffer.clone());
+        assert!(spare().is_empty(), "too small");
+        let held = buffer.split();
+        give_back(buffer);
+        assert!(spare().is_empty(), "somebody holds a piece");
+        drop(head);
+        give_back(held);
+        assert_eq!(spare().len(), 1);
+        give_back(BytesMut::with_capacity(2 * READ_AHEAD_BYTES));
+        assert!(spare().is_empty(), "grown");
+    }
+
+    #[test]
+    fn so_many_buffers_are_kept() {
+        for _ in 0..=MOST_SPARE {
+            give_back(BytesMut::with_capacity(READ_AHEAD_BYTES));
+        }
+        assert_eq!(spare().len(), MOST_SPARE);
     }
 }

@@ -9,13 +9,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio_util::io::poll_read_buf;
 
 use super::activity::Activity;
-use super::buffers::{LARGE, LARGE_BYTES, Lender};
+use super::input::{Input, Wanted};
 use super::output::Output;
 use super::socket::Transport;
 use crate::fields::Fields;
@@ -23,10 +22,6 @@ use crate::http1::chunked::{self, Decoder, Step};
 use crate::http1::refused::{Place, Refused};
 use crate::http1::request_head::{self, Framing, Head};
 use crate::http1::response_head;
-
-/// What is read at once: more when a client fills it, less when it doesn't.
-const LEAST_READ_BYTES: usize = 8 * 1024;
-const MOST_READ_BYTES: usize = LARGE_BYTES;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -49,10 +44,7 @@ pub struct Wire {
     activity: Rc<Activity>,
     heads: request_head::Reader,
     max_trailer_bytes: usize,
-    input: BytesMut,
-    /// Whether the worker lent `input`.
-    is_lent: bool,
-    next_read: ReadSize,
+    input: Input,
     /// The client has finished.
     ended: bool,
     /// Of the request that came last.
@@ -99,9 +91,7 @@ impl Wire {
             activity,
             heads: request_head::Reader::new(limits.head),
             max_trailer_bytes: limits.max_trailer_bytes,
-            input: ahead,
-            is_lent: false,
-            next_read: ReadSize::default(),
+            input: Input::new(ahead),
             ended: false,
             body: Body::Ended,
             message: 0,
@@ -114,7 +104,7 @@ impl Wire {
 
     /// The connection underneath, what was read and not used, and why it can't go on if the client is to blame.
     pub fn into_parts(self) -> (Transport, BytesMut, Option<Refused>) {
-        (self.transport, self.input, self.refused)
+        (self.transport, self.input.into_bytes(), self.refused)
     }
 
     /// Whether the client goes on beyond what was read for its requests, as far as that has been heard. To close the
@@ -137,13 +127,14 @@ impl Wire {
         }
         let mut came = !self.input.is_empty();
         loop {
-            let head = self.heads.read(&mut self.input);
+            let is_lent = self.input.is_lent();
+            let head = self.heads.read(self.input.bytes(), is_lent);
+            self.input.settle();
             let head = head.map_err(|refused| {
                 self.refused = Some(refused);
                 Unreadable::Refused
             })?;
             if let Some(head) = head {
-                self.give_back();
                 self.activity.head_ended();
                 self.message += 1;
                 self.owes_continue = head.expects_continue;
@@ -177,9 +168,10 @@ impl Wire {
             return Poll::Ready(Some(Err(Incomplete(self.refused))));
         }
         loop {
-            match self.next_piece() {
+            let piece = self.next_piece();
+            self.input.settle();
+            match piece {
                 Ok(Piece::Frame(frame)) => {
-                    self.give_back();
                     self.moved = true;
                     return Poll::Ready(Some(Ok(frame)));
                 }
@@ -208,16 +200,14 @@ impl Wire {
                 if self.input.is_empty() {
                     return Ok(Piece::NeedMore);
                 }
-                let len = usize::try_from(*left)
-                    .map_or(self.input.len(), |left| left.min(self.input.len()));
-                *left -= len as u64;
+                let data = self.input.take(*left);
+                *left -= data.len() as u64;
                 if *left == 0 {
                     self.body = Body::Ended;
                 }
-                let data = self.input.split_to(len).freeze();
                 Ok(Piece::Frame(Frame::data(data)))
             }
-            Body::Chunked(decoder) => match decoder.decode(&mut self.input).map_err(refusal)? {
+            Body::Chunked(decoder) => match decoder.decode(self.input.bytes()).map_err(refusal)? {
                 Step::NeedMore => Ok(Piece::NeedMore),
                 Step::Data(data) => Ok(Piece::Frame(Frame::data(data))),
                 Step::End(trailers) => {
@@ -272,48 +262,14 @@ impl Wire {
 
     /// Reads what has arrived; 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let wanted = self.make_room();
+        let wanted = match self.body {
+            Body::Length(left) => Wanted::UpTo(left),
+            Body::Ended | Body::Chunked(_) => Wanted::AsLately,
+        };
         let transport = Pin::new(&mut self.transport);
-        let outcome = poll_read_buf(transport, cx, &mut (&mut self.input).limit(wanted));
-        self.give_back();
-        let len = ready!(outcome)?;
-        if matches!(self.body, Body::Ended) {
-            self.next_read.note(len);
-        }
+        let len = ready!(self.input.poll_fill(transport, wanted, cx))?;
         self.ended |= len == 0;
         Poll::Ready(Ok(len))
-    }
-
-    /// Makes room for the next read, and says how much is to be read.
-    fn make_room(&mut self) -> usize {
-        let wanted = match self.body {
-            Body::Ended => self.next_read.bytes,
-            Body::Length(left) => usize::try_from(left).unwrap_or(MOST_READ_BYTES),
-            Body::Chunked(_) => MOST_READ_BYTES,
-        };
-        let wanted = wanted.clamp(LEAST_READ_BYTES, MOST_READ_BYTES);
-        if !self.input.is_empty() {
-            // What is left of the room is used, until that is less than half.
-            if self.input.capacity() - self.input.len() < wanted / 2 {
-                self.input.reserve(wanted);
-            }
-        } else if wanted > LEAST_READ_BYTES {
-            self.input = LARGE.with(Lender::lend);
-            self.is_lent = true;
-        } else if !self.input.try_reclaim(wanted) && self.input.capacity() < wanted / 2 {
-            // The room of what was read before was used again otherwise: it is still in the cache.
-            self.input.reserve(wanted);
-        }
-        wanted
-    }
-
-    /// Gives back what was lent if nothing is left in it.
-    fn give_back(&mut self) {
-        if self.is_lent && self.input.is_empty() {
-            self.is_lent = false;
-            let buffer = std::mem::take(&mut self.input);
-            LARGE.with(|large| large.give_back(buffer));
-        }
     }
 
     /// The head of a response, to be written with what comes first of its body.
@@ -410,38 +366,6 @@ pub(super) fn refusal(error: chunked::Error) -> Refused {
         status,
         reason,
         place: Place::Body,
-    }
-}
-
-/// How much is read next: twice as much after a read that was filled, half after two that wouldn't have filled half.
-#[derive(Debug)]
-struct ReadSize {
-    bytes: usize,
-    was_small: bool,
-}
-
-impl Default for ReadSize {
-    fn default() -> Self {
-        Self {
-            bytes: LEAST_READ_BYTES,
-            was_small: false,
-        }
-    }
-}
-
-impl ReadSize {
-    fn note(&mut self, read: usize) {
-        if read >= self.bytes {
-            self.bytes = (self.bytes * 2).min(MOST_READ_BYTES);
-            self.was_small = false;
-        } else if read < self.bytes / 2 {
-            if self.was_small {
-                self.bytes = (self.bytes / 2).max(LEAST_READ_BYTES);
-            }
-            self.was_small = !self.was_small;
-        } else {
-            self.was_small = false;
-        }
     }
 }
 

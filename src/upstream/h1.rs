@@ -14,17 +14,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use tokio::io::AsyncWrite;
-use tokio_util::io::poll_read_buf;
 
 use crate::fields::Fields;
 use crate::http1::response::{self, Framing, Limits};
-use crate::transport::buffers::{self, LARGE, Lender};
+use crate::transport::buffers;
 use crate::transport::client_body;
 use crate::transport::deadline::Deadline;
 use crate::transport::dial::{Announced, Stream};
+use crate::transport::input::{Input, Wanted};
 
 use super::endpoint::Permit;
 use super::pool::Pool;
@@ -32,9 +32,6 @@ use super::websocket;
 
 pub use body::{BodyError, ResponseBody};
 pub use upload::{TrailerPolicy, Upload, UploadFraming};
-
-/// What is read at least behind bytes that can't be used yet.
-const LEAST_READ_BYTES: usize = 4 * 1024;
 
 /// How long a client that asked for 100 Continue is kept waiting for an endpoint that doesn't say it (RFC 9110
 /// §10.1.1 forbids to wait forever).
@@ -44,7 +41,7 @@ pub(super) const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
-    read: BytesMut,
+    read: Input,
     heads: response::Reader,
     /// The head, and chunk framing, not written yet from `written` on. Kept, to be filled again by the next request.
     out: Vec<u8>,
@@ -107,8 +104,6 @@ pub struct Bounds {
     pub response_header: Duration,
     /// Without progress in either body.
     pub idle: Duration,
-    /// Of a response's body, what is read at a time: so much of it waits for a slow client.
-    pub read_bytes: usize,
 }
 
 /// Who sends a request, as far as it matters to what comes before the final response, or in its place.
@@ -153,7 +148,7 @@ impl Connection {
     pub fn new(stream: Stream, deadline: Deadline, permit: Permit) -> Box<Self> {
         Box::new(Self {
             stream,
-            read: BytesMut::new(),
+            read: Input::default(),
             heads: response::Reader::default(),
             out: Vec::new(),
             written: 0,
@@ -199,14 +194,19 @@ impl Connection {
     pub fn rest(&mut self) {
         self.reused = true;
         self.deadline.disarm();
-        self.give_back();
+        self.read.rest();
     }
 
     /// The bare connection, what was read after the response head, the deadline, armed for nothing, and what counts
     /// the connection while it is held.
     pub fn into_parts(self) -> (Stream, BytesMut, Deadline, Permit) {
         self.deadline.disarm();
-        (self.stream, self.read, self.deadline, self.permit)
+        (
+            self.stream,
+            self.read.into_bytes(),
+            self.deadline,
+            self.permit,
+        )
     }
 
     /// Sends the request whose head was written into [`Self::head`], and reads the response head.
@@ -254,14 +254,12 @@ impl Connection {
         }
         let whole = match head.framing {
             Framing::None => Some(0),
-            Framing::Length(len) => usize::try_from(len)
-                .ok()
-                .filter(|len| *len <= self.read.len()),
+            Framing::Length(len) => Some(len).filter(|len| *len <= self.read.len() as u64),
             Framing::Chunked | Framing::UntilClose => None,
         };
         let body = match whole {
             Some(len) if upload.is_done() => {
-                let bytes = self.read.split_to(len).freeze();
+                let bytes = self.read.take(len);
                 if head.keep_alive && self.read.is_empty() {
                     pool.put_back(self);
                 }
@@ -298,26 +296,9 @@ impl Connection {
         self.written == self.out.len()
     }
 
-    /// Reads what has arrived, `most` bytes of it; `Ok(0)` at the end of the stream.
-    fn poll_fill(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read.capacity() == 0 {
-            self.read = LARGE.with(Lender::lend);
-        } else if self.read.capacity() - self.read.len() < most.min(LEAST_READ_BYTES) {
-            self.read.reserve(most);
-        }
-        let stream = Pin::new(&mut self.stream);
-        let outcome = poll_read_buf(stream, cx, &mut (&mut self.read).limit(most));
-        self.give_back();
-        outcome
-    }
-
-    /// Gives the buffer back if nothing is left in it.
-    fn give_back(&mut self) {
-        if !self.read.is_empty() {
-            return;
-        }
-        let buffer = std::mem::take(&mut self.read);
-        LARGE.with(|large| large.give_back(buffer));
+    /// Reads what has arrived; `Ok(0)` at the end of the stream.
+    fn poll_fill(&mut self, wanted: Wanted, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.read.poll_fill(Pin::new(&mut self.stream), wanted, cx)
     }
 
     /// Writes `out`, then `data`, then `tail`, as far as the socket takes them; ready when all is written.
@@ -414,7 +395,7 @@ impl<'a, S: Sender> Exchange<'a, S> {
                 connection.deadline.arm(bounds.idle);
                 self.poll_upload(connection, upload, bounds, cx)?;
             }
-            match connection.poll_fill(bounds.read_bytes, cx) {
+            match connection.poll_fill(Wanted::AsLately, cx) {
                 Poll::Pending => return Self::still_waiting(connection, cx),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(connection, None))),
                 Poll::Ready(Err(error)) => {
@@ -461,7 +442,7 @@ impl<'a, S: Sender> Exchange<'a, S> {
     ) -> Result<Option<response::Head>, Error> {
         while !connection.read.is_empty() {
             let Connection { read, heads, .. } = connection;
-            let Some(head) = heads.read(read, self.method, limits)? else {
+            let Some(head) = heads.read(read.bytes(), self.method, limits)? else {
                 return Ok(None);
             };
             self.heard = true;

@@ -16,7 +16,7 @@ fn read_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Verdict, Byte
     let mut buffer = BytesMut::new();
     for piece in pieces {
         buffer.extend_from_slice(piece);
-        match reader.read(&mut buffer) {
+        match reader.read(&mut buffer, false) {
             Ok(None) => {}
             Ok(head) => return (Ok(head), buffer),
             Err(refused) => return (Err((refused.status.as_u16(), refused.reason)), buffer),
@@ -241,7 +241,7 @@ fn requests_behind_one_another_are_read_in_turn() {
         BytesMut::from("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HT");
     let mut reader = Reader::new(LIMITS);
     let mut next = |buffer: &mut BytesMut| {
-        let head = reader.read(buffer).unwrap();
+        let head = reader.read(buffer, false).unwrap();
         head.map(|head| head.request.uri.to_string())
     };
     assert_eq!(next(&mut buffer).as_deref(), Some("/1"));

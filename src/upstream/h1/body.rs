@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use crate::http1::chunked::{self, Decoder, Step};
 use crate::http1::response::{Framing, Head};
 use crate::transport::client_body;
+use crate::transport::input::Wanted;
 
 use super::super::pool::Pool;
 use super::{Bounds, Connection, Upload, upload};
@@ -124,36 +125,31 @@ impl ResponseBody {
                 State::Trailers(_) | State::Length(0) => return Poll::Ready(Ok(None)),
                 State::Length(left) => {
                     if !connection.read.is_empty() {
-                        let have = connection.read.len() as u64;
-                        let take = usize::try_from(have.min(*left)).unwrap_or(usize::MAX);
-                        *left -= take as u64;
-                        let data = connection.read.split_to(take).freeze();
-                        connection.give_back();
+                        let data = connection.read.take(*left);
+                        *left -= data.len() as u64;
                         return Poll::Ready(Ok(Some(data)));
                     }
-                    usize::try_from(*left).unwrap_or(usize::MAX)
+                    Wanted::UpTo(*left)
                 }
                 State::UntilClose => {
                     if !connection.read.is_empty() {
-                        let data = connection.read.split().freeze();
-                        connection.give_back();
-                        return Poll::Ready(Ok(Some(data)));
+                        return Poll::Ready(Ok(Some(connection.read.take(u64::MAX))));
                     }
-                    self.bounds.read_bytes
+                    Wanted::AsLately
                 }
-                State::Chunked(decoder) => match decoder.decode(&mut connection.read)? {
+                State::Chunked(decoder) => match decoder.decode(connection.read.bytes())? {
                     Step::Data(data) => {
-                        connection.give_back();
+                        connection.read.settle();
                         return Poll::Ready(Ok(Some(data)));
                     }
                     Step::End(trailers) => {
                         self.state = State::Trailers(trailers);
                         return Poll::Ready(Ok(None));
                     }
-                    Step::NeedMore => self.bounds.read_bytes,
+                    Step::NeedMore => Wanted::AsLately,
                 },
             };
-            match connection.poll_fill(wanted.min(self.bounds.read_bytes), cx) {
+            match connection.poll_fill(wanted, cx) {
                 Poll::Ready(Ok(0)) if matches!(self.state, State::UntilClose) => {
                     self.state = State::Length(0);
                 }

@@ -22,7 +22,6 @@ const BOUNDS: Bounds = Bounds {
     },
     response_header: Duration::from_secs(1),
     idle: Duration::from_secs(1),
-    read_bytes: 1024,
 };
 
 struct Nobody;

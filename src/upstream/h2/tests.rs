@@ -17,7 +17,6 @@ const BOUNDS: Bounds = Bounds {
     },
     response_header: SECOND,
     idle: SECOND,
-    read_bytes: 1024,
 };
 
 const WANTED: Wanted = Wanted {

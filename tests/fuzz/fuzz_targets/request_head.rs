@@ -54,7 +54,7 @@ fn read(reads: &[&[u8]]) -> (Verdict, Vec<u8>) {
     let mut reads = reads.iter();
     while let Some(read) = reads.next() {
         buffer.extend_from_slice(read);
-        match reader.read(&mut buffer) {
+        match reader.read(&mut buffer, false) {
             Ok(None) => {}
             Ok(head) => {
                 reads.for_each(|read| buffer.extend_from_slice(read));
