@@ -19,6 +19,8 @@ const OWN_BYTES: usize = 8 * 1024;
 pub struct Input {
     bytes: BytesMut,
     is_lent: bool,
+    /// The connection's own, empty, while `bytes` is lent.
+    own: BytesMut,
     lately: ReadSize,
 }
 
@@ -134,11 +136,21 @@ impl Input {
         if self.bytes.len() <= OWN_BYTES {
             let mut buffer = LARGE.with(Lender::lend);
             buffer.extend_from_slice(&self.bytes);
-            self.bytes = buffer;
+            self.own = std::mem::replace(&mut self.bytes, buffer);
+            self.own.clear();
             self.is_lent = true;
         } else if self.room() < OWN_BYTES {
-            // Many that can't be used without more: part of a head as large as few are.
+            self.make_more_room(most);
+        }
+    }
+
+    /// Makes room behind many bytes that can't be used without more: the beginning of a head as large as few are.
+    #[cold]
+    fn make_more_room(&mut self, most: usize) {
+        if self.is_lent {
             self.make_own(most);
+        } else {
+            self.bytes.reserve(most);
         }
     }
 
@@ -146,14 +158,17 @@ impl Input {
         self.bytes.capacity() - self.bytes.len()
     }
 
-    /// Moves what is left to a buffer of its own, with so much room behind it.
+    /// Moves what is left from the buffer that was lent to the connection's own, with so much room behind it.
     fn make_own(&mut self, room: usize) {
-        let mut own = BytesMut::with_capacity(self.bytes.len() + room);
-        own.extend_from_slice(&self.bytes);
-        let buffer = std::mem::replace(&mut self.bytes, own);
-        if std::mem::take(&mut self.is_lent) {
-            LARGE.with(|large| large.give_back(buffer));
+        let len = self.bytes.len() + room;
+        if len > 0 && !self.own.try_reclaim(len) {
+            self.own.reserve(len.max(OWN_BYTES));
         }
+        self.own.extend_from_slice(&self.bytes);
+        let own = std::mem::take(&mut self.own);
+        let lent = std::mem::replace(&mut self.bytes, own);
+        self.is_lent = false;
+        LARGE.with(|large| large.give_back(lent));
     }
 }
 
