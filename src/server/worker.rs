@@ -13,7 +13,7 @@ use crate::control::admin::Question;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Publisher;
 use crate::transport::buffers::{LARGE, Lender};
-use crate::transport::deadline::{Deadlines, ticks, ticks_now};
+use crate::transport::deadline::{Deadlines, TICK};
 use crate::transport::listener::{BoundAddress, ListeningSocket};
 use crate::transport::tls;
 use crate::upstream::whoami::Identity;
@@ -81,9 +81,10 @@ impl Worker {
 
     async fn serve(mut self) -> io::Result<Cut> {
         let clock = Deadlines::new();
+        spawn_local(Rc::clone(&clock).tick());
         let proxy = Proxy::new(&self.publisher, self.index, &clock, &self.identity);
-        spawn_local(Rc::clone(&clock).tick(upkeep(Rc::clone(&proxy))));
-        spawn_local(answer_bell(Rc::clone(&proxy)));
+        spawn_local(expire_idle(Rc::clone(&proxy)));
+        spawn_local(look_after_waiting(Rc::clone(&proxy)));
         spawn_local(answer(self.questions, Rc::clone(&proxy)));
         let connections = Rc::new(Connections::default());
         let (tasks, streams) = (Tasks::new(), Tasks::new());
@@ -162,24 +163,12 @@ fn listen(
     outcome
 }
 
-/// What is done once a tick. All by one task: each that a timer wakes has the event loop go round once more.
-fn upkeep(proxy: Rc<Proxy>) -> impl FnMut() {
-    let mut swept = ticks_now();
-    move || {
-        proxy.flush_access_log();
-        proxy.look_after_waiting();
-        if ticks_now() >= swept + ticks(EXPIRY_SWEEP) {
-            swept = ticks_now();
-            proxy.expire_idle();
-            LARGE.with(Lender::shrink);
-        }
-    }
-}
-
-async fn answer_bell(proxy: Rc<Proxy>) {
+async fn expire_idle(proxy: Rc<Proxy>) {
+    let mut interval = tokio::time::interval(EXPIRY_SWEEP);
     loop {
-        proxy.rung().await;
-        proxy.look_after_waiting();
+        interval.tick().await;
+        proxy.expire_idle();
+        LARGE.with(Lender::shrink);
     }
 }
 
@@ -191,5 +180,17 @@ async fn answer(mut questions: mpsc::Receiver<Question>, proxy: Rc<Proxy>) {
             Question::Origins(answer) => drop(answer.send(proxy.origins())),
             Question::Peers(answer) => drop(answer.send(proxy.peers())),
         }
+    }
+}
+
+async fn look_after_waiting(proxy: Rc<Proxy>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => proxy.flush_access_log(),
+            () = proxy.rung() => {}
+        }
+        proxy.look_after_waiting();
     }
 }

@@ -103,11 +103,11 @@ impl Deadlines {
         }
     }
 
-    /// Drives the clock, and does `each` once a tick; runs for as long as the worker does.
+    /// Drives the clock; runs for as long as the worker does.
     ///
     /// Ticks that were missed, because the worker was kept from running, aren't made up for: what was armed just before
     /// would be due too early.
-    pub async fn tick(self: Rc<Self>, mut each: impl FnMut()) {
+    pub async fn tick(self: Rc<Self>) {
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -116,7 +116,6 @@ impl Deadlines {
             // This one may leap.
             self.since_epoch
                 .set(ticks(now.saturating_duration_since(*EPOCH)));
-            each();
         }
     }
 }
@@ -277,7 +276,7 @@ mod tests {
             assert!(!polled(&deadline));
         };
         tokio::select! {
-            () = Rc::clone(&table).tick(|| {}) => {}
+            () = Rc::clone(&table).tick() => {}
             () = stalled => {}
         }
     }
