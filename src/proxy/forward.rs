@@ -159,6 +159,7 @@ fn bounds(request: &Outgoing<'_>, cluster: &Cluster) -> h1::Bounds {
         },
         response_header: cluster.timeouts.response_header,
         idle: cluster.timeouts.idle,
+        is_queued: request.received.version == Version::HTTP_2,
     }
 }
 

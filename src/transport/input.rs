@@ -2,35 +2,34 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-use super::buffers::{LARGE, LARGE_BYTES, Lender};
+use super::buffers::{LARGE, Lender};
 
-/// As much is in a buffer of the connection's own.
-const OWN_BYTES: usize = 8 * 1024;
+/// As many bytes are moved to a buffer of the connection's own.
+const FEW_BYTES: usize = 8 * 1024;
 
-/// Bytes of one connection. Few are in a buffer of its own; as many as make that worth while in one that the worker lends,
-/// so that it is in the processor's cache, and is not held while nothing comes.
+/// Bytes of one connection: in a buffer of its own, or in one that the worker lends, which is larger, and in the processor's
+/// cache. A few bytes never hold that one for longer than it takes to read them, but a piece of many may.
 #[derive(Debug, Default)]
 pub struct Input {
     bytes: BytesMut,
     is_lent: bool,
     /// The connection's own, empty, while `bytes` is lent.
     own: BytesMut,
-    lately: ReadSize,
 }
 
-/// How much is to be read.
-#[derive(Debug, Clone, Copy)]
-pub enum Wanted {
-    /// As much as came lately.
-    AsLately,
-    /// At most so many bytes, if they are many.
-    UpTo(u64),
+/// Where the next bytes are read to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// The connection's own buffer, in which there is to be room for so many bytes.
+    Own(usize),
+    /// A buffer that the worker lends.
+    Lent,
 }
 
 impl Input {
@@ -62,7 +61,7 @@ impl Input {
         &mut self.bytes
     }
 
-    /// Takes the first bytes, `most` of them.
+    /// Takes the first bytes, at most `most` of them.
     pub fn take(&mut self, most: u64) -> Bytes {
         let len = usize::try_from(most).map_or(self.len(), |most| most.min(self.len()));
         let piece = self.bytes.split_to(len).freeze();
@@ -82,14 +81,14 @@ impl Input {
     /// Gives up what a connection at rest doesn't need.
     pub fn rest(&mut self) {
         self.settle();
-        if self.bytes.is_empty() && self.bytes.capacity() > 2 * OWN_BYTES {
+        if self.bytes.is_empty() && self.bytes.capacity() > 4 * FEW_BYTES {
             self.bytes = BytesMut::new();
         }
     }
 
     /// Gives back what was lent if few bytes are left in it.
     pub fn settle(&mut self) {
-        if self.is_lent && self.bytes.len() <= OWN_BYTES {
+        if self.is_lent && self.bytes.len() <= FEW_BYTES {
             self.make_own(0);
         }
     }
@@ -98,71 +97,45 @@ impl Input {
     pub fn poll_fill(
         &mut self,
         from: Pin<&mut impl AsyncRead>,
-        wanted: Wanted,
+        room: Room,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let most = match wanted {
-            Wanted::AsLately => self.lately.bytes,
-            Wanted::UpTo(bytes) => usize::try_from(bytes)
-                .unwrap_or(LARGE_BYTES)
-                .clamp(OWN_BYTES, LARGE_BYTES),
-        };
-        self.make_room(most);
-        let outcome = poll_read_buf(from, cx, &mut (&mut self.bytes).limit(most));
         self.settle();
-        let len = ready!(outcome)?;
-        if let Wanted::AsLately = wanted {
-            self.lately.note(len);
+        match room {
+            Room::Lent if self.bytes.len() <= FEW_BYTES => self.borrow(),
+            // Part of a head that is larger than few are, as a rule.
+            _ if self.is_lent => self.make_own(FEW_BYTES),
+            Room::Lent => self.make_room(FEW_BYTES),
+            Room::Own(wanted) => self.make_room(wanted),
         }
-        Poll::Ready(Ok(len))
-    }
-
-    fn make_room(&mut self, most: usize) {
-        if most > OWN_BYTES {
-            self.make_large_room(most);
-            return;
-        }
+        let outcome = poll_read_buf(from, cx, &mut self.bytes);
         self.settle();
-        // The room of what was read before is used again if nobody holds it any more: it is still in the cache.
-        let begins_anew = self.bytes.is_empty() && self.bytes.try_reclaim(most);
-        // And so is what is left of it, until that is less than half: many small pieces would each hold a room of their own.
-        if !begins_anew && self.room() < most / 2 {
-            self.bytes.reserve(most);
-        }
+        outcome
     }
 
-    fn make_large_room(&mut self, most: usize) {
-        self.settle();
-        if self.bytes.len() <= OWN_BYTES {
-            let mut buffer = LARGE.with(Lender::lend);
-            buffer.extend_from_slice(&self.bytes);
-            self.own = std::mem::replace(&mut self.bytes, buffer);
-            self.own.clear();
-            self.is_lent = true;
-        } else if self.room() < OWN_BYTES {
-            self.make_more_room(most);
-        }
+    fn borrow(&mut self) {
+        let mut buffer = LARGE.with(Lender::lend);
+        buffer.extend_from_slice(&self.bytes);
+        self.own = std::mem::replace(&mut self.bytes, buffer);
+        self.own.clear();
+        self.is_lent = true;
     }
 
-    /// Makes room behind many bytes that can't be used without more: the beginning of a head as large as few are.
-    #[cold]
-    fn make_more_room(&mut self, most: usize) {
-        if self.is_lent {
-            self.make_own(most);
-        } else {
-            self.bytes.reserve(most);
+    /// Makes room in the connection's own buffer.
+    fn make_room(&mut self, wanted: usize) {
+        // What was read before makes room if nobody holds it any more: that is still in the cache.
+        let begins_anew = self.bytes.is_empty() && self.bytes.try_reclaim(wanted);
+        // And so does what is left of it, until that is less than half: many small pieces would each hold a room of their own.
+        if !begins_anew && self.bytes.capacity() - self.bytes.len() < wanted / 2 {
+            self.bytes.reserve(wanted);
         }
-    }
-
-    fn room(&self) -> usize {
-        self.bytes.capacity() - self.bytes.len()
     }
 
     /// Moves what is left from the buffer that was lent to the connection's own, with so much room behind it.
     fn make_own(&mut self, room: usize) {
         let len = self.bytes.len() + room;
         if len > 0 && !self.own.try_reclaim(len) {
-            self.own.reserve(len.max(OWN_BYTES));
+            self.own.reserve(len.max(FEW_BYTES));
         }
         self.own.extend_from_slice(&self.bytes);
         let own = std::mem::take(&mut self.own);
@@ -172,35 +145,34 @@ impl Input {
     }
 }
 
-/// How much is read next: twice as much after a read that was filled, half after two that wouldn't have filled half.
-#[derive(Debug)]
-struct ReadSize {
-    bytes: usize,
-    was_small: bool,
+/// How much has come at a time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lately {
+    /// Few bytes.
+    #[default]
+    Few,
+    /// Many.
+    Many,
+    /// Many, but for the last time.
+    ManyButOnce,
 }
 
-impl Default for ReadSize {
-    fn default() -> Self {
-        Self {
-            bytes: OWN_BYTES,
-            was_small: false,
+impl Lately {
+    /// Where the next are read to, if there is room for `own` bytes in the connection's buffer.
+    pub fn room(self, own: usize) -> Room {
+        match self {
+            Self::Few => Room::Own(own),
+            Self::Many | Self::ManyButOnce => Room::Lent,
         }
     }
-}
 
-impl ReadSize {
-    fn note(&mut self, read: usize) {
-        if read >= self.bytes {
-            self.bytes = (self.bytes * 2).min(LARGE_BYTES);
-            self.was_small = false;
-        } else if read < self.bytes / 2 {
-            if self.was_small {
-                self.bytes = (self.bytes / 2).max(OWN_BYTES);
-            }
-            self.was_small = !self.was_small;
-        } else {
-            self.was_small = false;
-        }
+    /// So many have come.
+    pub fn note(&mut self, len: usize) {
+        *self = match self {
+            _ if len >= FEW_BYTES => Self::Many,
+            Self::Many => Self::ManyButOnce,
+            Self::ManyButOnce | Self::Few => Self::Few,
+        };
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -17,12 +17,17 @@ const FLATTEN_BYTES: usize = 4096;
 /// A buffer that has grown beyond this isn't kept.
 const MOST_KEPT_BYTES: usize = 16 * 1024;
 
+/// Less than this is copied out of the buffer it is a piece of, where it has to wait.
+const MOST_COPIED_BYTES: usize = 32 * 1024;
+
 /// Written in this order: `front` from `written` on, then `data`, then `tail`.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     front: Vec<u8>,
     written: usize,
     data: Bytes,
+    /// Whether `data` holds no more than its bytes.
+    is_copied: bool,
     tail: &'static [u8],
 }
 
@@ -49,6 +54,7 @@ impl Output {
             self.front().extend_from_slice(&data);
         } else {
             self.data = data;
+            self.is_copied = false;
         }
     }
 
@@ -89,10 +95,15 @@ impl Output {
             let front = self.front.get(self.written..).unwrap_or_default();
             let written = if self.holds_a_piece() {
                 let pieces = [front, &self.data, self.tail].map(IoSlice::new);
-                ready!(to.as_mut().poll_write_vectored(cx, &pieces))?
+                to.as_mut().poll_write_vectored(cx, &pieces)
             } else {
-                ready!(to.as_mut().poll_write(cx, front))?
+                to.as_mut().poll_write(cx, front)
             };
+            let Poll::Ready(written) = written else {
+                self.hold_less();
+                return Poll::Pending;
+            };
+            let written = written?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -108,6 +119,15 @@ impl Output {
         self.written = 0;
         // TLS may hold back what the socket didn't take.
         to.poll_flush(cx)
+    }
+
+    /// Whoever is slow to take a piece that isn't large doesn't hold the buffer it is of meanwhile.
+    #[cold]
+    fn hold_less(&mut self) {
+        if !self.is_copied && self.data.len() <= MOST_COPIED_BYTES {
+            self.data = Bytes::copy_from_slice(&self.data);
+            self.is_copied = true;
+        }
     }
 
     fn holds_a_piece(&self) -> bool {
@@ -192,6 +212,20 @@ mod tests {
         assert!(output.put_last_chunk(None));
         assert!(to.take(&mut output, &[usize::MAX]));
         assert!(to.taken.ends_with(b"xx\r\n0\r\n\r\n"));
+    }
+
+    #[test]
+    fn what_waits_does_not_hold_the_buffer_it_is_of() {
+        for (len, holds) in [(5000, false), (MOST_COPIED_BYTES + 1, true)] {
+            let mut output = Output::default();
+            let mut to = Narrow::default();
+            let mut buffer = BytesMut::from(&vec![b'x'; len][..]);
+            output.put(buffer.split().freeze());
+            assert!(!to.take(&mut output, &[]));
+            assert_eq!(!buffer.try_reclaim(len), holds, "{len}");
+            assert!(to.take(&mut output, &[usize::MAX]));
+            assert_eq!(to.taken, vec![b'x'; len]);
+        }
     }
 
     #[test]

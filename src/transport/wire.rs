@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use super::activity::Activity;
-use super::input::{Input, Wanted};
+use super::input::{Input, Lately, Room};
 use super::output::Output;
 use super::socket::Transport;
 use crate::fields::Fields;
@@ -22,6 +22,9 @@ use crate::http1::chunked::{self, Decoder, Step};
 use crate::http1::refused::{Place, Refused};
 use crate::http1::request_head::{self, Framing, Head};
 use crate::http1::response_head;
+
+/// What a connection has room for on its own.
+const OWN_BYTES: usize = 8 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -45,6 +48,7 @@ pub struct Wire {
     heads: request_head::Reader,
     max_trailer_bytes: usize,
     input: Input,
+    lately: Lately,
     /// The client has finished.
     ended: bool,
     /// Of the request that came last.
@@ -92,6 +96,7 @@ impl Wire {
             heads: request_head::Reader::new(limits.head),
             max_trailer_bytes: limits.max_trailer_bytes,
             input: Input::new(ahead),
+            lately: Lately::default(),
             ended: false,
             body: Body::Ended,
             message: 0,
@@ -262,12 +267,14 @@ impl Wire {
 
     /// Reads what has arrived; 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let wanted = match self.body {
-            Body::Length(left) => Wanted::UpTo(left),
-            Body::Ended | Body::Chunked(_) => Wanted::AsLately,
+        let room = match self.body {
+            Body::Length(left) if left > OWN_BYTES as u64 => Room::Lent,
+            Body::Length(_) => Room::Own(OWN_BYTES),
+            Body::Ended | Body::Chunked(_) => self.lately.room(OWN_BYTES),
         };
         let transport = Pin::new(&mut self.transport);
-        let len = ready!(self.input.poll_fill(transport, wanted, cx))?;
+        let len = ready!(self.input.poll_fill(transport, room, cx))?;
+        self.lately.note(len);
         self.ended |= len == 0;
         Poll::Ready(Ok(len))
     }

@@ -24,7 +24,7 @@ use crate::transport::buffers;
 use crate::transport::client_body;
 use crate::transport::deadline::Deadline;
 use crate::transport::dial::{Announced, Stream};
-use crate::transport::input::{Input, Wanted};
+use crate::transport::input::{Input, Lately, Room};
 
 use super::endpoint::Permit;
 use super::pool::Pool;
@@ -32,6 +32,9 @@ use super::websocket;
 
 pub use body::{BodyError, ResponseBody};
 pub use upload::{TrailerPolicy, Upload, UploadFraming};
+
+/// Room for the first read of a response: a usual head and 16 KiB of body arrive in one.
+const FIRST_READ_BYTES: usize = 20 * 1024;
 
 /// How long a client that asked for 100 Continue is kept waiting for an endpoint that doesn't say it (RFC 9110
 /// §10.1.1 forbids to wait forever).
@@ -42,6 +45,7 @@ pub(super) const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 pub struct Connection {
     stream: Stream,
     read: Input,
+    lately: Lately,
     heads: response::Reader,
     /// The head, and chunk framing, not written yet from `written` on. Kept, to be filled again by the next request.
     out: Vec<u8>,
@@ -104,6 +108,9 @@ pub struct Bounds {
     pub response_header: Duration,
     /// Without progress in either body.
     pub idle: Duration,
+    /// Whether the response is put into a queue beside others, as HTTP/2's are: what waits there holds no buffer of the
+    /// worker's.
+    pub is_queued: bool,
 }
 
 /// Who sends a request, as far as it matters to what comes before the final response, or in its place.
@@ -149,6 +156,7 @@ impl Connection {
         Box::new(Self {
             stream,
             read: Input::default(),
+            lately: Lately::default(),
             heads: response::Reader::default(),
             out: Vec::new(),
             written: 0,
@@ -297,8 +305,12 @@ impl Connection {
     }
 
     /// Reads what has arrived; `Ok(0)` at the end of the stream.
-    fn poll_fill(&mut self, wanted: Wanted, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.read.poll_fill(Pin::new(&mut self.stream), wanted, cx)
+    fn poll_fill(&mut self, room: Room, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let read = self.read.poll_fill(Pin::new(&mut self.stream), room, cx);
+        if let Poll::Ready(Ok(len)) = read {
+            self.lately.note(len);
+        }
+        read
     }
 
     /// Writes `out`, then `data`, then `tail`, as far as the socket takes them; ready when all is written.
@@ -395,7 +407,12 @@ impl<'a, S: Sender> Exchange<'a, S> {
                 connection.deadline.arm(bounds.idle);
                 self.poll_upload(connection, upload, bounds, cx)?;
             }
-            match connection.poll_fill(Wanted::AsLately, cx) {
+            let room = if bounds.is_queued {
+                Room::Own(FIRST_READ_BYTES)
+            } else {
+                connection.lately.room(FIRST_READ_BYTES)
+            };
+            match connection.poll_fill(room, cx) {
                 Poll::Pending => return Self::still_waiting(connection, cx),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(connection, None))),
                 Poll::Ready(Err(error)) => {

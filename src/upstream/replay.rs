@@ -50,7 +50,7 @@ impl Replay {
         }
     }
 
-    /// Shares a piece, unless all of them are too much together.
+    /// Keeps a piece, unless all of them are too much together.
     pub(super) fn keep(&mut self, piece: &Bytes) {
         if !self.is_keeping() {
             return;
@@ -60,7 +60,11 @@ impl Replay {
             self.forget();
             return;
         }
-        self.pieces.push(piece.clone());
+        self.pieces.push(match self.state {
+            // Till the answer comes: it may be a small piece of a large buffer.
+            State::Keeping => Bytes::copy_from_slice(piece),
+            _ => piece.clone(),
+        });
         self.next = self.pieces.len();
     }
 

@@ -12,10 +12,13 @@ use http_body::{Body, Frame, SizeHint};
 use crate::http1::chunked::{self, Decoder, Step};
 use crate::http1::response::{Framing, Head};
 use crate::transport::client_body;
-use crate::transport::input::Wanted;
+use crate::transport::input::Room;
 
 use super::super::pool::Pool;
-use super::{Bounds, Connection, Upload, upload};
+use super::{Bounds, Connection, FIRST_READ_BYTES, Upload, upload};
+
+/// Room for further reads of one that is queued.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Why a response body can't be finished. The client's copy must be cut, too: it mustn't look complete.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +124,7 @@ impl ResponseBody {
         };
         Self::poll_upload(connection, &mut self.upload, self.bounds.idle, cx)?;
         loop {
-            let wanted = match &mut self.state {
+            match &mut self.state {
                 State::Trailers(_) | State::Length(0) => return Poll::Ready(Ok(None)),
                 State::Length(left) => {
                     if !connection.read.is_empty() {
@@ -129,13 +132,11 @@ impl ResponseBody {
                         *left -= data.len() as u64;
                         return Poll::Ready(Ok(Some(data)));
                     }
-                    Wanted::UpTo(*left)
                 }
                 State::UntilClose => {
                     if !connection.read.is_empty() {
                         return Poll::Ready(Ok(Some(connection.read.take(u64::MAX))));
                     }
-                    Wanted::AsLately
                 }
                 State::Chunked(decoder) => match decoder.decode(connection.read.bytes())? {
                     Step::Data(data) => {
@@ -146,10 +147,15 @@ impl ResponseBody {
                         self.state = State::Trailers(trailers);
                         return Poll::Ready(Ok(None));
                     }
-                    Step::NeedMore => Wanted::AsLately,
+                    Step::NeedMore => {}
                 },
+            }
+            let room = match (self.bounds.is_queued, &self.state) {
+                (true, _) => Room::Own(READ_BYTES),
+                (false, State::Length(left)) if *left > FIRST_READ_BYTES as u64 => Room::Lent,
+                (false, _) => connection.lately.room(FIRST_READ_BYTES),
             };
-            match connection.poll_fill(wanted, cx) {
+            match connection.poll_fill(room, cx) {
                 Poll::Ready(Ok(0)) if matches!(self.state, State::UntilClose) => {
                     self.state = State::Length(0);
                 }

@@ -22,6 +22,7 @@ const BOUNDS: Bounds = Bounds {
     },
     response_header: Duration::from_secs(1),
     idle: Duration::from_secs(1),
+    is_queued: false,
 };
 
 struct Nobody;

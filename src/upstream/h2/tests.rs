@@ -17,6 +17,7 @@ const BOUNDS: Bounds = Bounds {
     },
     response_header: SECOND,
     idle: SECOND,
+    is_queued: false,
 };
 
 const WANTED: Wanted = Wanted {
