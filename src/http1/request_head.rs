@@ -117,12 +117,12 @@ impl Reader {
             Ok(length) => {
                 self.line_checked = false;
                 let head = buffer.split_to(length).freeze();
-                self.parse(if is_lent {
+                let head = if is_lent {
                     Bytes::copy_from_slice(&head)
                 } else {
                     head
-                })
-                .map(Some)
+                };
+                self.parse(head).map(Some)
             }
             Err(_) if buffer.len() >= self.limits.max_bytes => Err(TOO_LARGE),
             Err(new) => {

@@ -195,11 +195,6 @@ impl Sending {
         loop {
             match self.stage {
                 Stage::Body => {
-                    // What ends by its length has no end to be written together with the last piece.
-                    let may_wait = matches!(self.announced.framing, Framing::Length(_));
-                    if may_wait && !wire.borrow().has_room() {
-                        return Poll::Ready(());
-                    }
                     if self.next.is_none() {
                         ready!(self.poll_next(cx));
                     }

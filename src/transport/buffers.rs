@@ -9,14 +9,14 @@ pub const LARGE_BYTES: usize = 128 * 1024;
 
 thread_local! {
     /// The worker's.
-    pub static LARGE: Lender = const { Lender::new(LARGE_BYTES, 32) };
+    pub static LARGE: Lender = const { Lender::new(LARGE_BYTES, 256) };
 }
 
 /// Lends buffers of one size.
 #[derive(Debug)]
 pub struct Lender {
     bytes: usize,
-    /// So many are kept.
+    /// So many are kept, those included of which somebody still holds a piece.
     most: usize,
     spare: RefCell<Vec<BytesMut>>,
     /// The fewest that were spare since the last [`Self::shrink`].

@@ -87,7 +87,8 @@ impl Socket {
         }
     }
 
-    /// Fills the read-ahead buffer, which is empty, as a large one that the worker lends; ready with how many bytes came.
+    /// Reads much into a buffer that the worker lends, which takes the place of the empty read-ahead buffer; ready with how
+    /// many bytes came.
     fn poll_bulk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut room = LARGE.with(Lender::lend);
         let outcome = match &mut self.stream {
