@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body as _, Frame};
+use tokio::task::yield_now;
 
 use crate::http1::response_head::{Announced, Asked, Framing};
 use crate::proxy::body::Body;
@@ -78,6 +79,9 @@ pub(super) async fn serve(
             poll_gone(wire, &look, cx).map(|()| Err(Error::Gone))
         })
         .await?;
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            hear_out(wire).await?;
+        }
         let mut sending = Sending::begin(wire, asked, head.accepts_trailers, response);
         let announced = sending.announced;
         poll_fn(|cx| sending.poll(wire, &look, cx)).await?;
@@ -90,6 +94,18 @@ pub(super) async fn serve(
         if !announced.keep_alive || activity.body_is_open() {
             return Ok(End::Done);
         }
+    }
+}
+
+/// Reads what the client has sent before it is told to switch. That isn't of the new protocol, and mustn't pass for it.
+async fn hear_out(wire: &wire::Shared) -> Result<(), Error> {
+    // A turn of the runtime: it has heard of all that has come by now, not only of what woke us.
+    yield_now().await;
+    let ended = poll_fn(|cx| Poll::Ready(wire.borrow_mut().read_on(cx)));
+    if ended.await {
+        Err(Error::Gone)
+    } else {
+        Ok(())
     }
 }
 

@@ -254,6 +254,15 @@ impl Wire {
         }
     }
 
+    /// Reads what has come by now, unless something that came before is still to be used; whether the client has finished.
+    /// Under TLS something may have come that no readiness tells of.
+    pub fn read_on(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.input.is_empty() && !self.ended {
+            self.ended = matches!(self.poll_fill(cx), Poll::Ready(Ok(0) | Err(_)));
+        }
+        self.ended
+    }
+
     /// Whether the client may go without [`Self::poll_gone`] noticing: something of its own is still to be read.
     pub fn hides_its_end(&self) -> bool {
         !self.input.is_empty() || !matches!(self.body, Body::Ended)

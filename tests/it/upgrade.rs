@@ -116,9 +116,7 @@ fn messages_pass_both_ways() {
     });
 }
 
-#[test]
-fn messages_pass_through_tls() {
-    let upstream = Upstream::bind();
+fn proxy_over_tls(upstream: &Upstream) -> (Certificate, Proxy) {
     let certificate = Certificate::for_names(&["app.test"]);
     let directory = TempDir::new().unwrap();
     certificate.write(directory.path(), "app");
@@ -130,6 +128,13 @@ fn messages_pass_through_tls() {
             upstream.as_only_route()
         ),
     );
+    (certificate, proxy)
+}
+
+#[test]
+fn messages_pass_through_tls() {
+    let upstream = Upstream::bind();
+    let (certificate, proxy) = proxy_over_tls(&upstream);
     converse(async {
         let config = std::sync::Arc::new(certificate.client_config(&["http/1.1"]));
         let name = rustls::pki_types::ServerName::try_from("app.test").unwrap();
@@ -333,6 +338,47 @@ fn nothing_passes_before_the_switch() {
         client.until_closed();
         assert_eq!(connection.until_closed(), b"", "{early}");
     }
+}
+
+#[test]
+fn nothing_passes_that_came_just_before_the_switch() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::to(&upstream);
+    for _ in 0..100 {
+        let mut client = proxy.client();
+        client.send(ASK);
+        let mut connection = upstream.accept();
+        connection.request();
+        client.send("early");
+        connection.send(AGREED);
+        client.until_closed();
+        assert_eq!(connection.until_closed(), b"");
+    }
+}
+
+#[test]
+fn nothing_passes_that_came_behind_a_head_as_large_as_a_read() {
+    const READ: usize = 8 * 1024;
+    let upstream = Upstream::bind();
+    let head = ASK.trim_end_matches("\r\n");
+    let pad = "x".repeat(READ - head.len() - "\r\nx-pad: \r\n\r\n".len());
+    let ask = format!("{head}\r\nx-pad: {pad}\r\n\r\n");
+    assert_eq!(ask.len(), READ);
+    let refused = || {
+        let mut connection = upstream.accept();
+        connection.request();
+        connection.send(AGREED);
+        assert_eq!(connection.until_closed(), b"");
+    };
+    let proxy = Proxy::to(&upstream);
+    let mut client = proxy.client();
+    client.send(format!("{ask}early"));
+    refused();
+    let (certificate, proxy) = proxy_over_tls(&upstream);
+    let stream = std::net::TcpStream::connect(proxy.address("https")).unwrap();
+    let mut client = certificate.client("app.test", &["http/1.1"], stream);
+    client.send(format!("{ask}early"));
+    refused();
 }
 
 #[test]
