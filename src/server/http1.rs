@@ -98,15 +98,20 @@ pub(super) async fn serve(
 }
 
 /// Reads what the client has sent before it is told to switch. That isn't of the new protocol, and mustn't pass for it.
-async fn hear_out(wire: &wire::Shared) -> Result<(), Error> {
-    // A turn of the runtime: it has heard of all that has come by now, not only of what woke us.
-    yield_now().await;
-    let ended = poll_fn(|cx| Poll::Ready(wire.borrow_mut().read_on(cx)));
-    if ended.await {
-        Err(Error::Gone)
-    } else {
-        Ok(())
-    }
+///
+/// Boxed, and apart from what every request does: few switch.
+#[cold]
+fn hear_out(wire: &wire::Shared) -> Pin<Box<dyn Future<Output = Result<(), Error>> + '_>> {
+    Box::pin(async {
+        // A turn of the runtime: it has heard of all that has come by now, not only of what woke us.
+        yield_now().await;
+        let ended = poll_fn(|cx| Poll::Ready(wire.borrow_mut().read_on(cx)));
+        if ended.await {
+            Err(Error::Gone)
+        } else {
+            Ok(())
+        }
+    })
 }
 
 /// Ready when the client has gone; where that can't be read, `look` says when it is looked for.
