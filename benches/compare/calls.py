@@ -25,7 +25,7 @@ def main():
 
 
 def gate(options):
-    need("nginx", "h2load", "nghttp", "openssl", "strace")
+    need("nginx", "h2load", "nghttp", "openssl", "ip", "strace")
     [headwater] = peers.chosen(["headwater"], options.headwater)
     passed = failed = 0
     with Bench() as bench:

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from instrument import machine, peers, table
+from instrument import machine, network, peers, table
 from instrument.bench import ROOT, Bench, Failed, need
 from instrument.rounds import Contender, measure
 from instrument.workloads import WORKLOADS
@@ -48,13 +48,14 @@ def arguments():
 
 
 def compare(options):
-    need("nginx", "h2load", "nghttp", "openssl", *([] if options.no_calls else ["strace"]))
+    need("nginx", "h2load", "nghttp", "openssl", "ip", *([] if options.no_calls else ["strace"]))
     named = names(options)
     everybody = {peer.name: peer for peer in peers.chosen(named, options.headwater, options.baseline)}
     kept = {"machine": machine.description(), "rounds": options.rounds, "scale": options.scale,
             "versions": {name: peer.told_version() for name, peer in everybody.items()}, "rows": []}
     with Bench() as bench:
-        print(f"{kept['machine']['cpu']}, {kept['machine']['cpus']} processors, Linux {kept['machine']['kernel']}")
+        kept["machine"]["congestion_control"] = network.congestion_control()
+        print("{cpu}, {cpus} processors, Linux {kernel}, TCP by {congestion_control}".format(**kept["machine"]))
         for name, peer in everybody.items():
             print(f"{name}: {kept['versions'][name]}{left_out(peer, bench)}")
         print(f"\n{table.HEAD}", flush=True)

@@ -67,7 +67,7 @@ def main():
 
 
 def grow(options):
-    need("nginx", "h2load", "nghttp", "openssl", "strace")
+    need("nginx", "h2load", "nghttp", "openssl", "ip", "strace")
     [headwater] = peers.chosen(["headwater"], options.headwater)
     kept = {"machine": machine.description(), "version": headwater.told_version(), "rows": []}
     print(f"{'':34} {'us/request':>10}  {'to the first':^18} {'memory':>10} {'calls':>10}")

@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import machine
+from . import machine, network
 
 HERE = Path(__file__).resolve().parent.parent
 ROOT = HERE.parents[1]
@@ -33,6 +33,7 @@ class Bench:
 
     def __init__(self, endpoints=3):
         machine.pin_here()
+        network.enter()
         self.directory = Path(tempfile.mkdtemp(prefix="headwater-compare-"))
         self.processes = []
         self.endpoints = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(endpoints)]
