@@ -58,6 +58,15 @@ pub async fn resolve(config: &Config, known: &Resolved) -> Resolved {
     resolved
 }
 
+/// What was `resolved` a while ago, with what has been found since.
+pub fn renew(resolved: &mut Resolved, found_since: &Resolved) {
+    for (name, addresses) in resolved {
+        if let Some(newer) = found_since.get(name) {
+            addresses.clone_from(newer);
+        }
+    }
+}
+
 /// Looks up the names of the configuration published last, again and again, and publishes a snapshot when their
 /// addresses have changed. Never returns.
 pub async fn watch(publisher: Publisher) {

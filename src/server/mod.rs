@@ -291,7 +291,7 @@ impl Server {
         let loaded = &next.prepared.loaded;
         let config = &loaded.config;
         let known = self.publisher.current();
-        let resolved = discovery::resolve(config, &known.resolved).await;
+        let mut resolved = discovery::resolve(config, &known.resolved).await;
         // From here to the last command nothing waits: no other change comes between.
         let plan = match self.listening.plan(config, &next.prepared.tls) {
             Ok(plan) => plan,
@@ -308,6 +308,8 @@ impl Server {
             }
         };
         let current = self.publisher.current();
+        // Look-ups of new names take their time, and those of known ones went on.
+        discovery::renew(&mut resolved, &current.resolved);
         let tls = Arc::clone(&next.prepared.upstream_tls);
         let snapshot = Snapshot::build(config.clone(), tls, &resolved, Some(&current));
         let snapshot = match self.journal.follow(config) {

@@ -203,3 +203,24 @@ fn names_of_a_new_configuration_are_looked_up() {
         until(|| resolver.asked()[1] == 1).await;
     });
 }
+
+#[test]
+fn what_was_found_meanwhile_is_not_lost_behind_slow_look_ups() {
+    let name = |host: &str| (host.to_owned(), 80);
+    let mut resolved = Resolved::from([
+        (name("known.test"), addresses(&[1])),
+        (name("new.test"), addresses(&[2])),
+    ]);
+    let found_since = Resolved::from([
+        (name("known.test"), addresses(&[3])),
+        (name("gone.test"), addresses(&[4])),
+    ]);
+    renew(&mut resolved, &found_since);
+    assert_eq!(
+        resolved,
+        Resolved::from([
+            (name("known.test"), addresses(&[3])),
+            (name("new.test"), addresses(&[2])),
+        ])
+    );
+}
