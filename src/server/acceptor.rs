@@ -8,7 +8,7 @@ use std::net;
 use std::os::unix;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -17,13 +17,17 @@ use crate::transport::deadline::Deadlines;
 use crate::transport::listener::{self, ListeningSocket};
 use crate::transport::socket::Socket;
 
-use super::admission::Rarely;
+use super::admission::{Rarely, Seat};
 use super::listening::{Farewell, SocketId};
 use super::serving::Listener;
 use super::worker::Accepting;
 
 /// Between two attempts to accept when the process is out of descriptors or memory.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How long a queue is kept for whose clients there are no descriptors: connections that rest are ending, and give theirs
+/// back.
+const DESCRIPTORS_TIME: Duration = Duration::from_secs(3);
 
 /// How long handshakes that had begun may take to end before a socket is closed of which another process has a twin.
 /// A client that is slower is reset, and one that comes meanwhile tries again after a second.
@@ -69,7 +73,10 @@ impl Acceptor {
     /// Connections accepted from now on are `listener`'s.
     pub(super) fn treat_by(&self, listener: Listener, farewell: Farewell) {
         self.farewell.set(farewell);
-        self.listener.replace(Some(Rc::new(listener)));
+        let listener = Rc::new(listener);
+        self.listener.replace(Some(Rc::clone(&listener)));
+        // Whoever waits for a seat may have one by these settings.
+        listener.wake_waiting();
     }
 
     /// Accepts until the socket is closed.
@@ -81,8 +88,9 @@ impl Acceptor {
                     // Whoever comes next waits in the kernel's queue meanwhile.
                     if let Some(listener) = self.listener() {
                         let open = listener.open();
-                        let seat = listener.seat().await;
-                        listener.begin(socket, peer, open, seat);
+                        if let Some((listener, seat)) = poll_fn(|cx| self.poll_seat(cx)).await {
+                            listener.begin(socket, peer, open, seat);
+                        }
                     }
                 }
                 Err(error) if is_about_one_connection(&error) => {}
@@ -93,6 +101,14 @@ impl Acceptor {
                     tokio::time::sleep(ACCEPT_BACK_OFF).await;
                 }
             }
+        }
+    }
+
+    /// By the settings of the moment.
+    fn poll_seat(&self, cx: &Context<'_>) -> Poll<Option<(Rc<Listener>, Seat)>> {
+        match self.listener() {
+            Some(listener) => listener.poll_seat(cx).map(|seat| Some((listener, seat))),
+            None => Poll::Ready(None),
         }
     }
 
@@ -116,8 +132,9 @@ impl Acceptor {
         }
     }
 
-    /// Takes what the kernel has accepted already, for closing the socket would reset it; and closes the socket.
-    fn close(&self) {
+    /// Takes what the kernel has accepted already, for closing the socket would reset it; and closes the socket. Where
+    /// descriptors lack it waits for some, and not beyond `patience`.
+    async fn close(&self, patience: Instant) {
         let Some(socket) = self.socket.take() else {
             return;
         };
@@ -137,8 +154,14 @@ impl Acceptor {
                     }
                 }
                 Err(error) if is_about_one_connection(&error) => {}
-                // Mostly: there are no more.
-                Err(_) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) if Instant::now() < patience => {
+                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept what waits at a socket that closes");
+                    return;
+                }
             }
         }
     }
@@ -196,18 +219,22 @@ impl Queue {
 pub(super) async fn close(acceptors: Vec<Rc<Acceptor>>, clock: &Deadlines) {
     for acceptor in &acceptors {
         acceptor.draining.set(true);
+        if let Some(listener) = acceptor.listener() {
+            listener.wake_waiting();
+        }
     }
     clock.wake_all();
+    let patience = Instant::now() + DESCRIPTORS_TIME;
     let (shared, own): (Vec<_>, Vec<_>) = acceptors.into_iter().partition(|acceptor| {
         acceptor.farewell.get() == Farewell::HandOver && acceptor.turn_away()
     });
     for acceptor in own {
-        acceptor.close();
+        acceptor.close(patience).await;
     }
     if !shared.is_empty() {
         tokio::time::sleep(HANDSHAKE_TIME).await;
         for acceptor in shared {
-            acceptor.close();
+            acceptor.close(patience).await;
         }
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::future::poll_fn;
 use std::net::IpAddr;
 use std::ops::BitXor;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -81,16 +80,27 @@ impl Admission {
         })
     }
 
-    /// Waits until fewer than `limit` connections are open.
-    pub(super) async fn seat(self: &Arc<Self>, limit: usize) -> Seat {
+    /// Ready when fewer than `limit` connections are open.
+    pub(super) fn poll_seat(self: &Arc<Self>, limit: usize, cx: &Context<'_>) -> Poll<Seat> {
         let limit = limit.min(self.most);
         if let Some(seat) = self.free_seat(limit) {
-            return seat;
+            return Poll::Ready(seat);
         }
         if self.full.may_be_told() {
             tracing::warn!(connections = limit, "too many connections: accepting waits");
         }
-        poll_fn(|cx| self.poll_seat(limit, cx)).await
+        self.await_seat(cx);
+        // A seat that became free before this was seen by nobody.
+        self.free_seat(limit).map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Has whoever waits for a seat ask again: by another limit, say.
+    pub(super) fn wake(&self) {
+        if self.awaited.swap(false, Ordering::SeqCst) {
+            for waker in locked(&self.waiting).drain(..) {
+                waker.wake();
+            }
+        }
     }
 
     /// A seat above any limit.
@@ -107,15 +117,13 @@ impl Admission {
             .then(|| Seat(Arc::clone(self)))
     }
 
-    fn poll_seat(self: &Arc<Self>, limit: usize, cx: &Context<'_>) -> Poll<Seat> {
+    fn await_seat(&self, cx: &Context<'_>) {
         let mut waiting = locked(&self.waiting);
         if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             waiting.push(cx.waker().clone());
         }
         drop(waiting);
         self.awaited.store(true, Ordering::SeqCst);
-        // A seat that became free before this was seen by nobody.
-        self.free_seat(limit).map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Counts one more connection of a client that may have `limit`.
@@ -170,11 +178,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::SeqCst);
-        if self.0.awaited.swap(false, Ordering::SeqCst) {
-            for waker in locked(&self.0.waiting).drain(..) {
-                waker.wake();
-            }
-        }
+        self.0.wake();
     }
 }
 
@@ -282,13 +286,11 @@ mod tests {
     #[test]
     fn descriptors_limit_whatever_is_configured() {
         let admission = Admission::new(1);
-        let mut waiting = std::pin::pin!(admission.seat(10));
-        let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(_first) = waiting.as_mut().poll(&mut cx) else {
+        let cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(_first) = admission.poll_seat(10, &cx) else {
             panic!("no seat");
         };
-        let mut waiting = std::pin::pin!(admission.seat(10));
-        assert!(waiting.as_mut().poll(&mut cx).is_pending());
+        assert!(admission.poll_seat(10, &cx).is_pending());
     }
 
     #[test]
@@ -297,13 +299,12 @@ mod tests {
         let taken = admission.free_seat(1).unwrap();
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        let mut cx = Context::from_waker(&waker);
-        let mut waiting = std::pin::pin!(admission.seat(1));
-        assert!(waiting.as_mut().poll(&mut cx).is_pending());
+        let cx = Context::from_waker(&waker);
+        assert!(admission.poll_seat(1, &cx).is_pending());
         assert_eq!(woken.0.load(Ordering::SeqCst), 0);
         drop(taken);
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
-        assert!(waiting.as_mut().poll(&mut cx).is_ready());
+        assert!(admission.poll_seat(1, &cx).is_ready());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -117,9 +117,17 @@ impl Listener {
         Open::new(&self.connections, &self.counts)
     }
 
-    /// Waits until one more connection may be served.
-    pub(super) async fn seat(&self) -> Seat {
-        self.admission.seat(self.limits.max_connections).await
+    /// Ready when one more connection may be served; when draining has begun, at once: its client may have asked already.
+    pub(super) fn poll_seat(&self, cx: &Context<'_>) -> Poll<Seat> {
+        if self.draining.get() {
+            return Poll::Ready(self.spare_seat());
+        }
+        self.admission.poll_seat(self.limits.max_connections, cx)
+    }
+
+    /// Has whoever waits for a seat ask again.
+    pub(super) fn wake_waiting(&self) {
+        self.admission.wake();
     }
 
     /// For a connection that can't wait: its listening socket is about to close.

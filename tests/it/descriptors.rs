@@ -149,3 +149,25 @@ fn a_file_that_could_not_be_read_for_want_of_one_is_looked_at_again() {
     proxy.says("reload applied");
     assert_eq!(client.ask(GET).status(), 204);
 }
+
+/// The process ends, and connections that rest give theirs back soon.
+#[test]
+fn who_waits_for_a_descriptor_when_the_process_ends_is_served() {
+    let upstream = Upstream::bind();
+    let mut proxy = proxy_to(&upstream, "20s");
+    let mut resting: [_; 3] = accepted(&proxy);
+    proxy.leave_descriptors(0);
+    let mut waiting = [(); 2].map(|()| proxy.client());
+    for client in &mut waiting {
+        client.send(OWN);
+        client.assert_silent();
+    }
+    proxy.signal("TERM");
+    for client in &mut waiting {
+        assert_eq!(client.response().status(), 404);
+    }
+    for client in &mut resting {
+        client.assert_closed();
+    }
+    assert_eq!(proxy.ended().code(), Some(0));
+}

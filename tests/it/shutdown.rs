@@ -337,3 +337,32 @@ fn a_request_that_has_begun_to_come_is_waited_for() {
     slow.assert_closed();
     assert_eq!(proxy.ended().code(), Some(0));
 }
+
+/// Their connections were made: nobody else can serve them.
+#[test]
+fn clients_that_wait_to_be_served_are_served() {
+    let upstream = Upstream::bind();
+    let mut proxy = Proxy::start(&format!(
+        "listeners: {{ http: {{ address: \"127.0.0.1:0\" }} }}\nruntime: {{ worker_threads: 1 }}\n\
+         limits: {{ max_connections: 1 }}\nshutdown: {{ grace_period: 30s }}\n\
+         upstreams: {{ app: {{ endpoints: [\"{}\"] }} }}\n\
+         routes: [{{ match: {{ hosts: [app.test] }}, upstream: app }}]\n",
+        upstream.address()
+    ));
+    let mut busy = proxy.client();
+    busy.send(GET);
+    let mut connection = upstream.accept();
+    connection.request();
+    let mut waiting = [0; 2].map(|_| proxy.client());
+    for client in &mut waiting {
+        client.send(OWN);
+        client.assert_silent();
+    }
+    proxy.signal("TERM");
+    for client in &mut waiting {
+        assert_eq!(client.response().status(), 404);
+    }
+    connection.send(OK);
+    assert_eq!(busy.response().text(), "ok");
+    assert_eq!(proxy.ended().code(), Some(0));
+}
