@@ -234,7 +234,7 @@ impl From<Unavailable> for Error {
     fn from(unavailable: Unavailable) -> Self {
         match unavailable {
             Unavailable::NoEndpoint => Self::no_endpoint(),
-            Unavailable::Overloaded => {
+            Unavailable::Overloaded | Unavailable::Superseded => {
                 Self::unavailable("upstream_overloaded", "the upstream is busy")
             }
         }

@@ -24,7 +24,7 @@ use crate::upstream::endpoint::Serving;
 use crate::upstream::h1::{self, TrailerPolicy, Upload, UploadFraming};
 use crate::upstream::h2;
 use crate::upstream::link::{self, Purpose, Reuse};
-use crate::upstream::turn::{Turn, Wanted, Way};
+use crate::upstream::turn::{Turn, Unavailable, Wanted, Way};
 use crate::upstream::websocket;
 use crate::upstream::{Channel, Cluster, Endpoint, LocalCluster, LocalEndpoint};
 
@@ -32,7 +32,7 @@ use super::Connection;
 use super::admit::Admitted;
 use super::error::Error;
 use super::retry::Attempts;
-use super::snapshot::{Side, Snapshot};
+use super::snapshot::{Reader, Side, Snapshot, View};
 use super::upgrade::Asked;
 
 /// Everything that decides what a request looks like upstream.
@@ -69,29 +69,39 @@ pub(super) async fn send(
     request: &Outgoing<'_>,
     body: Option<Box<ClientBody>>,
     side: Side<'_>,
+    reader: &Reader,
     clock: &Rc<Deadlines>,
 ) -> Result<Answer, Error> {
-    let Side {
-        cluster,
-        local,
-        counts,
-    } = side;
     let method = request.admitted.method;
-    let wanted = Wanted::new(request.channel(local));
-    let mut attempts = Attempts::new(cluster, local.budget(), method, clock, wanted);
+    let wanted = Wanted::new(request.channel(side.local));
+    let mut attempts = Attempts::new(side.cluster, side.local.budget(), method, clock, wanted);
     if let Some(limit) = request.response_header {
         attempts.wait_for_response(limit);
     }
     let (upload, framing) = upload(request, body);
     let mut upload = attempts.prepare(upload);
+    let mut newer = None;
     loop {
-        let turn = local.turn(attempts.wanted(), attempts.queue_limit()).await;
+        let Side {
+            cluster,
+            local,
+            counts,
+        } = newest(newer.as_deref(), side);
         let Turn {
             index,
             endpoint,
             way,
             probe,
-        } = turn.map_err(|unavailable| attempts.given_up(unavailable))?;
+        } = match local.turn(attempts.wanted(), attempts.queue_limit()).await {
+            Ok(turn) => turn,
+            Err(Unavailable::Superseded) => {
+                let view = newer.insert(reader.current());
+                let Side { cluster, local, .. } = newest(Some(view), side);
+                attempts.follow(cluster, request.channel(local));
+                continue;
+            }
+            Err(unavailable) => return Err(attempts.given_up(unavailable)),
+        };
         let channel = match way {
             Way::Kept(channel) => channel,
             way => {
@@ -148,6 +158,12 @@ pub(super) async fn send(
             }
         }
     }
+}
+
+/// The upstream in a newer view, where there is one and it knows it.
+fn newest<'a>(newer: Option<&'a View>, side: Side<'a>) -> Side<'a> {
+    let in_newer = newer.and_then(|view| view.upstream_named(&side.cluster.name));
+    in_newer.unwrap_or(side)
 }
 
 fn bounds(request: &Outgoing<'_>, cluster: &Cluster) -> h1::Bounds {

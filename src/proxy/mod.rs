@@ -286,7 +286,7 @@ impl Proxy {
             return self.echo.answer(&outgoing, body.take(), of).await;
         }
         let begun = record.is_some().then(Instant::now);
-        let answer = forward::send(&outgoing, body.take(), side, &self.clock).await?;
+        let answer = forward::send(&outgoing, body.take(), side, &self.reader, &self.clock).await?;
         if let (Some(record), Some(begun)) = (record, begun) {
             record.answered(begun);
             record.show(Field::Endpoint, &answer.endpoint.endpoint.address);

@@ -19,6 +19,7 @@ use crate::transport::dial;
 use crate::upstream::Cluster;
 use crate::upstream::budget::Budget;
 use crate::upstream::h1::{self, Failed, Upload};
+use crate::upstream::link;
 use crate::upstream::turn::{ConnectFailed, Consequence, Unavailable, Wanted};
 
 use super::error::Error;
@@ -36,6 +37,8 @@ pub(super) struct Attempts<'a> {
     /// For turns and connections, over all tries.
     preparing: Duration,
     queue_timeout: Duration,
+    /// It has waited in the queue of a cluster that has changed since.
+    has_waited: bool,
     failed: usize,
     /// Failures after which it was sent again, and that nobody has counted yet.
     uncounted: u64,
@@ -77,6 +80,7 @@ impl<'a> Attempts<'a> {
             begun: clock.now(),
             preparing: connects.saturating_add(cluster.queue_timeout),
             queue_timeout: cluster.queue_timeout,
+            has_waited: false,
             failed: 0,
             uncounted: 0,
             forgiven: false,
@@ -118,17 +122,26 @@ impl<'a> Attempts<'a> {
 
     /// The same for the next turn.
     pub(super) fn queue_limit(&self) -> Duration {
-        self.at_most(self.queue_timeout)
+        let waited = if self.has_waited {
+            in_time(self.elapsed())
+        } else {
+            Duration::ZERO
+        };
+        self.at_most(self.queue_timeout.saturating_sub(waited))
+    }
+
+    /// Goes on in what the cluster has become while this waited for a turn.
+    pub(super) fn follow(&mut self, cluster: &Cluster, channel: link::Wanted) {
+        self.wanted = self.wanted.anew(channel);
+        self.queue_timeout = cluster.queue_timeout;
+        self.has_waited = true;
     }
 
     fn at_most(&self, limit: Duration) -> Duration {
         match self.elapsed() {
             // As a rule.
             0 => limit,
-            elapsed => {
-                let left = u32::try_from(self.total().saturating_sub(elapsed)).unwrap_or(u32::MAX);
-                limit.min(TICK.saturating_mul(left))
-            }
+            elapsed => limit.min(in_time(self.total().saturating_sub(elapsed))),
         }
     }
 
@@ -151,7 +164,9 @@ impl<'a> Attempts<'a> {
             // It happens once in the time the endpoint is left alone, and may be all that was asked of this request.
             Consequence::Ejected => Cost::Free,
         };
-        self.again(index, error, cost)
+        self.again(error, cost)?;
+        self.wanted.avoid(index);
+        Ok(())
     }
 
     /// Judges an exchange that failed. `Ok`: try again, with this body.
@@ -171,13 +186,13 @@ impl<'a> Attempts<'a> {
             Some(whole) if is_harmless => whole,
             _ => return Err(error),
         };
-        let cost = if failed.reused {
-            self.wanted.insist_on_fresh();
-            Cost::Forgivable
+        if failed.reused {
+            self.again(error, Cost::Forgivable)?;
+            self.wanted.renew(index);
         } else {
-            Cost::FromBudget
-        };
-        self.again(index, error, cost)?;
+            self.again(error, Cost::FromBudget)?;
+            self.wanted.avoid(index);
+        }
         Ok(upload)
     }
 
@@ -195,7 +210,7 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    fn again(&mut self, index: usize, error: Error, cost: Cost) -> Result<(), Error> {
+    fn again(&mut self, error: Error, cost: Cost) -> Result<(), Error> {
         self.failed += 1;
         let may = self.failed < self.rules.attempts && self.elapsed() < self.total();
         let is_free = match cost {
@@ -207,7 +222,6 @@ impl<'a> Attempts<'a> {
             return Err(error);
         }
         self.uncounted += 1;
-        self.wanted.avoid(index);
         self.last = Some(error);
         Ok(())
     }
@@ -220,6 +234,10 @@ impl<'a> Attempts<'a> {
     fn elapsed(&self) -> u64 {
         self.clock.now().saturating_sub(self.begun)
     }
+}
+
+fn in_time(ticks: u64) -> Duration {
+    TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
 }
 
 /// RFC 9110 §9.2.

@@ -375,21 +375,19 @@ impl View {
         })
     }
 
+    /// The upstream of this name.
+    pub fn upstream_named(&self, name: &str) -> Option<Side<'_>> {
+        let mut clusters = self.snapshot.clusters.iter();
+        self.upstream(clusters.position(|cluster| cluster.name == name)?)
+    }
+
     fn new(
         snapshot: &Arc<Snapshot>,
         previous: Option<&Self>,
         worker: usize,
         clock: &Rc<Deadlines>,
     ) -> Self {
-        let before = |name: &str| {
-            let previous = previous?;
-            let index = previous
-                .snapshot
-                .clusters
-                .iter()
-                .position(|c| c.name == name)?;
-            previous.clusters.get(index)
-        };
+        let before = |name: &str| Some(previous?.upstream_named(name)?.local);
         Self {
             counts: Counts::new(
                 &snapshot.ledger,

@@ -69,6 +69,8 @@ pub struct LocalCluster {
     picker: RefCell<Picker>,
     endpoints: Vec<Rc<LocalEndpoint>>,
     queue: Rc<Queue>,
+    /// Whoever waits does so for this one, or leaves.
+    generation: u64,
     budget: Rc<Budget>,
     clock: Rc<Deadlines>,
 }
@@ -116,6 +118,7 @@ impl LocalCluster {
                     Rc::clone(local)
                 })
                 .collect(),
+            generation: queue.begin_generation(),
             queue,
             budget,
             clock: Rc::clone(clock),

@@ -91,12 +91,24 @@ pub struct Queue {
     line: Arc<Line>,
     /// When a connection couldn't be made for want of a descriptor, in ticks.
     short_since: Cell<Option<u64>>,
+    /// How often the cluster has become another.
+    generation: Cell<u64>,
+}
+
+/// Who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// For any endpoint: whoever comes later waits behind.
+    Any,
+    /// For one that it hasn't tried: others may find room where this one won't go.
+    Untried,
 }
 
 #[derive(Debug)]
 struct Waiting {
     number: u64,
     since: u64,
+    wish: Wish,
     waker: Option<Waker>,
 }
 
@@ -109,12 +121,30 @@ impl Queue {
             worker,
             line,
             short_since: Cell::new(None),
+            generation: Cell::new(0),
         })
     }
 
-    /// Whether nobody waits here.
-    pub fn is_empty(&self) -> bool {
-        self.places.borrow().is_empty()
+    /// The cluster is another from now on: whoever waits is told. Returns how often that has been.
+    pub fn begin_generation(&self) -> u64 {
+        let generation = self.generation.get() + 1;
+        self.generation.set(generation);
+        let mut places = self.places.borrow_mut();
+        for waker in places.iter_mut().filter_map(|place| place.waker.take()) {
+            waker.wake();
+        }
+        generation
+    }
+
+    /// How often the cluster has become another.
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// Whether nobody waits here who comes before others.
+    pub fn is_free(&self) -> bool {
+        let places = self.places.borrow();
+        places.iter().all(|place| place.wish == Wish::Untried)
     }
 
     /// Whether somebody waits, here or elsewhere.
@@ -149,11 +179,16 @@ impl Queue {
         self.short_since.get() == Some(now)
     }
 
-    /// Has the first one here try again.
+    /// Has the first one here try again, and whoever may go before.
     pub fn wake(&self) {
         let places = self.places.borrow();
-        if let Some(waker) = places.front().and_then(|first| first.waker.as_ref()) {
-            waker.wake_by_ref();
+        for place in places.iter() {
+            if let Some(waker) = &place.waker {
+                waker.wake_by_ref();
+            }
+            if place.wish == Wish::Any {
+                return;
+            }
         }
     }
 
@@ -188,6 +223,7 @@ impl Queue {
     /// full.
     pub async fn wait<T>(
         self: &Rc<Self>,
+        wish: Wish,
         limit: Duration,
         clock: &Rc<Deadlines>,
         mut attempt: impl FnMut() -> Option<T>,
@@ -195,7 +231,7 @@ impl Queue {
         if limit.is_zero() {
             return None;
         }
-        let place = self.join(clock.since_epoch())?;
+        let place = self.join(wish, clock.since_epoch())?;
         let deadline = clock.register();
         deadline.arm(limit);
         let mut asked = false;
@@ -217,7 +253,7 @@ impl Queue {
         .await
     }
 
-    fn join(self: &Rc<Self>, now: u64) -> Option<Place> {
+    fn join(self: &Rc<Self>, wish: Wish, now: u64) -> Option<Place> {
         let mut places = self.places.borrow_mut();
         if places.len() >= MAX_WAITING {
             return None;
@@ -227,6 +263,7 @@ impl Queue {
         places.push_back(Waiting {
             number,
             since: now.max(1),
+            wish,
             waker: None,
         });
         self.line.waiting.fetch_add(1, Relaxed);
@@ -252,11 +289,11 @@ struct Place {
 }
 
 impl Place {
+    /// Of those who come before others, or one who doesn't.
     fn is_first(&self) -> bool {
         let places = self.queue.places.borrow();
-        places
-            .front()
-            .is_some_and(|first| first.number == self.number)
+        let mut before = places.iter().take_while(|place| place.number < self.number);
+        !before.any(|place| place.wish == Wish::Any)
     }
 
     fn remember(&self, waker: &Waker) {
@@ -334,8 +371,8 @@ mod tests {
         let (clock, queue) = (Deadlines::new(), alone());
         let room = Cell::new(0);
         let take = || (room.get() > 0).then(|| room.set(room.get() - 1));
-        let mut first = pin!(queue.wait(LIMIT, &clock, take));
-        let mut second = pin!(queue.wait(LIMIT, &clock, take));
+        let mut first = pin!(queue.wait(Wish::Any, LIMIT, &clock, take));
+        let mut second = pin!(queue.wait(Wish::Any, LIMIT, &clock, take));
         assert_eq!(poll(first.as_mut()), None);
         assert_eq!(poll(second.as_mut()), None);
         room.set(1);
@@ -344,52 +381,93 @@ mod tests {
         assert_eq!(poll(second.as_mut()), None);
         room.set(1);
         assert_eq!(poll(second.as_mut()), Some(Some(())));
-        assert!(queue.is_empty());
+        assert!(queue.is_free());
     }
 
     #[test]
     fn waiting_ends_at_the_limit() {
         let (clock, queue) = (Deadlines::new(), alone());
-        let mut waiting = pin!(queue.wait(LIMIT, &clock, || None::<()>));
+        let mut waiting = pin!(queue.wait(Wish::Any, LIMIT, &clock, || None::<()>));
         for now in [0, 30] {
             clock.advance(now);
             assert_eq!(poll(waiting.as_mut()), None, "tick {now}");
         }
         clock.advance(31);
         assert_eq!(poll(waiting.as_mut()), Some(None));
-        assert!(queue.is_empty());
+        assert!(queue.is_free());
     }
 
     #[test]
     fn a_queue_without_patience_does_not_wait() {
         let (clock, queue) = (Deadlines::new(), alone());
-        let mut waiting = pin!(queue.wait(Duration::ZERO, &clock, || Some(())));
+        let mut waiting = pin!(queue.wait(Wish::Any, Duration::ZERO, &clock, || Some(())));
         assert_eq!(poll(waiting.as_mut()), Some(None));
     }
 
     #[test]
     fn a_full_queue_takes_nobody() {
         let (clock, queue) = (Deadlines::new(), alone());
-        let places: Vec<_> = (0..MAX_WAITING).map(|_| queue.join(1).unwrap()).collect();
+        let places: Vec<_> = (0..MAX_WAITING)
+            .map(|_| queue.join(Wish::Any, 1).unwrap())
+            .collect();
         assert_eq!(
-            poll(pin!(queue.wait(LIMIT, &clock, || Some(())))),
+            poll(pin!(queue.wait(Wish::Any, LIMIT, &clock, || Some(())))),
             Some(None)
         );
         drop(places);
         assert_eq!(
-            poll(pin!(queue.wait(LIMIT, &clock, || Some(())))),
+            poll(pin!(queue.wait(Wish::Any, LIMIT, &clock, || Some(())))),
             Some(Some(()))
         );
     }
 
     #[test]
+    fn who_waits_for_one_it_has_not_tried_stands_in_nobodys_way() {
+        let (clock, queue) = (Deadlines::new(), alone());
+        let mut particular = pin!(queue.wait(Wish::Untried, LIMIT, &clock, || None::<()>));
+        assert_eq!(poll(particular.as_mut()), None);
+        assert!(queue.is_free());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let room = Cell::new(false);
+        let take = || room.get().then_some(());
+        let mut any = pin!(queue.wait(Wish::Any, LIMIT, &clock, take));
+        let mut cx = Context::from_waker(&waker);
+        assert!(any.as_mut().poll(&mut cx).is_pending());
+        assert!(!queue.is_free());
+        let mut behind = pin!(queue.wait(Wish::Untried, LIMIT, &clock, || Some(())));
+        assert_eq!(poll(behind.as_mut()), None);
+        room.set(true);
+        queue.wake();
+        assert!(woken.0.load(Relaxed));
+        assert_eq!(poll(any.as_mut()), Some(Some(())));
+        assert_eq!(poll(behind.as_mut()), Some(Some(())));
+    }
+
+    #[test]
+    fn whoever_waits_is_told_that_the_cluster_is_another() {
+        let (clock, queue) = (Deadlines::new(), alone());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let first = queue.join(Wish::Any, 1).unwrap();
+        let mut second = pin!(queue.wait(Wish::Any, LIMIT, &clock, || None::<()>));
+        let mut cx = Context::from_waker(&waker);
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        let before = queue.generation();
+        assert_eq!(queue.begin_generation(), queue.generation());
+        assert_ne!(queue.generation(), before);
+        assert!(woken.0.load(Relaxed));
+        drop(first);
+    }
+
+    #[test]
     fn who_gives_up_makes_room_and_wakes_the_next() {
         let (clock, queue) = (Deadlines::new(), alone());
-        let mut first = Box::pin(queue.wait(LIMIT, &clock, || None::<()>));
+        let mut first = Box::pin(queue.wait(Wish::Any, LIMIT, &clock, || None::<()>));
         assert_eq!(poll(first.as_mut()), None);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        let mut second = pin!(queue.wait(LIMIT, &clock, || Some(())));
+        let mut second = pin!(queue.wait(Wish::Any, LIMIT, &clock, || Some(())));
         assert!(
             second
                 .as_mut()
@@ -405,17 +483,17 @@ mod tests {
     fn what_comes_free_is_for_whoever_waits_for_longest() {
         let ([one, other], bells) = two();
         assert!(!one.yields());
-        let there = other.join(10);
+        let there = other.join(Wish::Any, 10);
         assert!(one.yields() && !other.yields());
         one.pass_on();
         assert!(is_rung(&bells, 1));
         one.offer();
         assert!(is_rung(&bells, 0));
         // Not to make a connection anew for a moment.
-        let here = one.join(11);
+        let here = one.join(Wish::Any, 11);
         assert!(!one.yields() && !other.yields());
         drop(here);
-        let _here = one.join(13);
+        let _here = one.join(Wish::Any, 13);
         assert!(one.yields() && !other.yields());
         drop(there);
         assert!(!one.yields());
@@ -427,12 +505,12 @@ mod tests {
     fn who_comes_to_stand_first_in_vain_asks_the_other_workers_once() {
         let ([one, _other], bells) = two();
         let clock = Deadlines::new();
-        let mut first = pin!(one.wait(LIMIT, &clock, || None::<()>));
+        let mut first = pin!(one.wait(Wish::Any, LIMIT, &clock, || None::<()>));
         for expected in [true, false] {
             assert_eq!(poll(first.as_mut()), None);
             assert_eq!(is_rung(&bells, 1), expected);
         }
-        let second = pin!(one.wait(LIMIT, &clock, || None::<()>));
+        let second = pin!(one.wait(Wish::Any, LIMIT, &clock, || None::<()>));
         assert_eq!(poll(second), None);
         assert!(!is_rung(&bells, 1) && !is_rung(&bells, 0));
     }

@@ -17,6 +17,7 @@ use super::endpoint::{Endpoint, LocalEndpoint, Permit, Role};
 use super::h2::BeingMade;
 use super::health::Admission;
 use super::link::{self, Attempt, Channel, Reuse, Unreached};
+use super::queue::Wish;
 
 /// More tries than this no request gets.
 pub const MAX_ATTEMPTS: usize = 10;
@@ -28,6 +29,8 @@ pub struct Wanted {
     /// Indices of endpoints; those at `failures` and after it mean nothing.
     tried: [usize; MAX_ATTEMPTS],
     failures: usize,
+    /// One whose kept connection turned out closed, which says nothing of the endpoint.
+    deserted: Option<usize>,
 }
 
 /// A request's turn to use an endpoint.
@@ -85,6 +88,9 @@ pub enum Unavailable {
     /// All have as many connections as they may, and none came free in time.
     #[error("all endpoints are busy")]
     Overloaded,
+    /// The cluster has changed while the request waited: it takes a turn in what there is now.
+    #[error("the upstream has changed")]
+    Superseded,
 }
 
 /// The only request that tries an endpoint whose ejection is over.
@@ -104,15 +110,24 @@ impl Wanted {
             channel,
             tried: [0; MAX_ATTEMPTS],
             failures: 0,
+            deserted: None,
         }
     }
 
     /// Asks for other endpoints from now on, as long as there are any.
     pub fn avoid(&mut self, index: usize) {
+        self.deserted = None;
         if let Some(tried) = self.tried.get_mut(self.failures) {
             *tried = index;
             self.failures += 1;
         }
+    }
+
+    /// Asks for a new connection from now on, as a kept one to this endpoint was closed: to another endpoint first, and to
+    /// this one before any of another role.
+    pub fn renew(&mut self, index: usize) {
+        self.channel.reuse = Reuse::Avoided;
+        self.deserted = Some(index);
     }
 
     /// Asks for a connection that is known to be open.
@@ -120,16 +135,24 @@ impl Wanted {
         self.channel.reuse = Reuse::IfOpen;
     }
 
-    /// Asks for a new connection from now on.
-    pub fn insist_on_fresh(&mut self) {
-        self.channel.reuse = Reuse::Avoided;
+    /// The same in a cluster whose endpoints are others: what was tried means nothing there.
+    pub fn anew(&self, channel: link::Wanted) -> Self {
+        Self::new(link::Wanted {
+            reuse: self.channel.reuse,
+            ..channel
+        })
+    }
+
+    fn wish(&self) -> Wish {
+        match self.failures {
+            0 => Wish::Any,
+            _ => Wish::Untried,
+        }
     }
 
     fn has_tried(&self, index: usize) -> bool {
-        self.tried
-            .iter()
-            .take(self.failures)
-            .any(|tried| *tried == index)
+        let mut tried = self.tried.iter().take(self.failures);
+        tried.any(|tried| *tried == index)
     }
 }
 
@@ -148,13 +171,15 @@ impl LocalCluster {
     /// [`Unavailable`]: the answer is 503.
     pub async fn turn(&self, wanted: &Wanted, limit: Duration) -> Result<Turn, Unavailable> {
         // Nobody overtakes those who wait.
-        if self.queue.is_empty()
+        if self.queue.is_free()
             && let Some(outcome) = self.take_turn(wanted)
         {
             return outcome;
         }
         self.queue
-            .wait(limit, &self.clock, || self.take_turn(wanted))
+            .wait(wanted.wish(), limit, &self.clock, || {
+                self.take_turn_in_time(wanted)
+            })
             .await
             .unwrap_or(Err(Unavailable::Overloaded))
     }
@@ -235,6 +260,14 @@ impl LocalCluster {
         }
     }
 
+    /// The same for one who has waited.
+    fn take_turn_in_time(&self, wanted: &Wanted) -> Option<Result<Turn, Unavailable>> {
+        if self.queue.generation() != self.generation {
+            return Some(Err(Unavailable::Superseded));
+        }
+        self.take_turn(wanted)
+    }
+
     /// `None` while every endpoint that would do is busy.
     fn take_turn(&self, wanted: &Wanted) -> Option<Result<Turn, Unavailable>> {
         let now = self.clock.since_epoch();
@@ -274,6 +307,7 @@ impl LocalCluster {
             endpoint.is_some_and(|local| !local.endpoint.is_drained())
         };
         let untried = |index| open(index) && !wanted.has_tried(index);
+        let is_deserted = |index| wanted.deserted == Some(index);
         let available = |index: usize, role| {
             self.endpoints.get(index).is_some_and(|local| {
                 let endpoint = &local.endpoint;
@@ -281,7 +315,12 @@ impl LocalCluster {
             })
         };
         for role in [Role::Primary, Role::Backup] {
-            match self.choose_among(|index| untried(index) && available(index, role)) {
+            let sound = |index| untried(index) && available(index, role);
+            match self.choose_among(|index| sound(index) && !is_deserted(index)) {
+                Group::Empty => {}
+                found => return found,
+            }
+            match self.choose_among(|index| sound(index) && is_deserted(index)) {
                 Group::Empty => {}
                 found => return found,
             }

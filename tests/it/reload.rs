@@ -312,3 +312,53 @@ fn a_pair_that_does_not_match_is_refused() {
     proxy.says("reload applied");
     assert!(shows(&proxy, &other));
 }
+
+#[test]
+fn who_waits_for_an_endpoint_has_those_that_a_reload_brings() {
+    let busy = Upstream::bind();
+    let new = Upstream::bind();
+    let with = |endpoints: &str| {
+        format!(
+            "listeners: {{ {HTTP} }}\nruntime: {{ worker_threads: 1 }}\n\
+             upstreams: {{ app: {{ endpoints: [{endpoints}], max_connections_per_endpoint: 1, \
+             queue_timeout: 20s }} }}\nroutes: [{{ upstream: app }}]\n"
+        )
+    };
+    let before = format!("\"{}\"", busy.address());
+    let mut proxy = Proxy::start(&with(&before));
+    let mut clients = [0; 3].map(|_| proxy.client());
+    for client in &mut clients {
+        client.send(GET);
+    }
+    let mut held = busy.accept();
+    held.request();
+    proxy.reload(&with(&format!("{before}, \"{}\"", new.address())));
+    let (_, mut connection) = new.answer(OK);
+    connection.request();
+    connection.send(OK);
+    held.send(OK);
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "ok");
+    }
+    new.assert_untouched();
+    busy.assert_untouched();
+}
+
+#[test]
+fn who_waits_to_be_served_need_not_when_more_may_be() {
+    let with = |most: usize| {
+        config(
+            HTTP,
+            &format!("{WHOAMI}limits: {{ max_connections: {most} }}\n"),
+        )
+    };
+    let mut proxy = Proxy::start(&with(1));
+    let mut first = proxy.client();
+    assert_eq!(first.ask(GET).status(), 200);
+    let mut second = proxy.client();
+    second.send(GET);
+    second.assert_silent();
+    proxy.reload(&with(2));
+    assert_eq!(second.response().status(), 200);
+    assert_eq!(first.ask(GET).status(), 200);
+}

@@ -21,6 +21,29 @@ fn a_kept_connection_closed_under_a_get_is_replaced() {
 }
 
 #[test]
+fn a_kept_connection_closed_under_a_get_is_no_reason_for_a_backup() {
+    let primary = Upstream::bind();
+    let backup = Upstream::bind();
+    let proxy = Proxy::start(&format!(
+        "listeners: {{ http: {{ address: \"127.0.0.1:0\" }} }}\nruntime: {{ worker_threads: 1 }}\n\
+         upstreams: {{ app: {{ endpoints: [\"{}\", {{ address: \"{}\", backup: true }}] }} }}\n\
+         routes: [{{ upstream: app }}]\n",
+        primary.address(),
+        backup.address()
+    ));
+    let mut client = proxy.client();
+    client.send(GET);
+    let (_, mut connection) = primary.answer(OK);
+    client.response();
+    client.send(GET);
+    connection.request();
+    drop(connection);
+    let (_, _connection) = primary.answer(OK);
+    assert_eq!(client.response().text(), "ok");
+    backup.assert_untouched();
+}
+
+#[test]
 fn a_kept_connection_closed_under_a_post_is_502() {
     let upstream = Upstream::bind();
     let proxy = Proxy::to(&upstream);
@@ -146,4 +169,39 @@ fn an_upstream_that_answers_with_an_error_is_not_asked_again() {
     assert_eq!((response.status(), response.text()), (503, "busy"));
     assert_eq!(response.field("retry-after"), Some("1"));
     upstream.assert_untouched();
+}
+
+/// A retry wants another endpoint than the one that failed, and waits for it; those behind may go where it won't.
+#[test]
+fn a_retry_that_waits_for_a_busy_endpoint_keeps_nobody_from_another() {
+    let busy = Upstream::bind();
+    let failing = Upstream::bind();
+    let proxy = Proxy::start(&format!(
+        "listeners: {{ http: {{ address: \"127.0.0.1:0\" }} }}\nruntime: {{ worker_threads: 1 }}\n\
+         upstreams: {{ app: {{ endpoints: [\"{}\", \"{}\"], max_connections_per_endpoint: 1, \
+         queue_timeout: 10s }} }}\n\
+         routes: [{{ upstream: app }}]\n",
+        busy.address(),
+        failing.address()
+    ));
+    let mut first = proxy.client();
+    first.send(GET);
+    let mut held = busy.accept();
+    held.request();
+    let mut retried = proxy.client();
+    retried.send(GET);
+    let mut connection = failing.accept();
+    connection.request();
+    drop(connection);
+    retried.assert_silent();
+    let mut other = proxy.client();
+    other.send(GET);
+    let (_, _connection) = failing.answer(OK);
+    assert_eq!(other.response().text(), "ok");
+    retried.assert_silent();
+    held.send(OK);
+    held.request();
+    held.send(OK);
+    assert_eq!(first.response().text(), "ok");
+    assert_eq!(retried.response().text(), "ok");
 }

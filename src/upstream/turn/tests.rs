@@ -248,6 +248,22 @@ fn a_new_endpoint_starts_with_a_tenth_of_its_share() {
     }
 }
 
+/// RELIABILITY's fresh connection: that a kept one was closed is no reason to turn to a backup.
+#[test]
+fn after_a_kept_connection_was_closed_its_endpoint_comes_before_any_backup() {
+    let (cluster, clock) = cluster(&[PRIMARY, PRIMARY, BACKUP], 10);
+    let local = local(&cluster, &clock);
+    let mut wanted = anything();
+    wanted.renew(0);
+    assert_eq!(turn(&local, &wanted).index, 1);
+    wanted.avoid(1);
+    wanted.renew(0);
+    assert_eq!(turn(&local, &wanted).index, 0);
+    // The new one failed too.
+    wanted.avoid(0);
+    assert_eq!(turn(&local, &wanted).index, 2);
+}
+
 #[test]
 fn a_retry_goes_elsewhere_while_there_is_an_elsewhere() {
     let (cluster, clock) = cluster(&[PRIMARY, PRIMARY, BACKUP], 10);
