@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::Wire;
 
@@ -28,6 +28,8 @@ pub(crate) struct Service {
     address: SocketAddr,
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
+    /// Bound to its port once it has been killed: else another test might listen there.
+    successor: Option<Socket>,
 }
 
 struct Shared {
@@ -60,6 +62,7 @@ impl Service {
                 let shared = Arc::clone(&shared);
                 move || accept(&listener, &shared)
             })),
+            successor: None,
             shared,
         }
     }
@@ -96,6 +99,10 @@ impl Service {
         // Ends the wait in `accept`.
         drop(TcpStream::connect(self.address));
         accepting.join().unwrap();
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&self.address.into()).unwrap();
+        self.successor = Some(socket);
         for stream in self.shared.open().drain(..) {
             reset(&stream);
         }

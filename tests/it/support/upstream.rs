@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{DEADLINE, Message, Wire};
 
@@ -68,9 +68,11 @@ impl Upstream {
 
 /// An address at which nobody listens.
 pub(crate) fn closed_port() -> SocketAddr {
-    // The listener is gone at the end of the statement.
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    // Bound for as long as the tests run: else another of them might listen there.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address.as_socket().unwrap()
 }
