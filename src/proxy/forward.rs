@@ -80,28 +80,19 @@ pub(super) async fn send(
     }
     let (upload, framing) = upload(request, body);
     let mut upload = attempts.prepare(upload);
-    let mut newer = None;
+    let mut upstream = Upstream::new(side, reader);
     loop {
-        let Side {
-            cluster,
-            local,
-            counts,
-        } = newest(newer.as_deref(), side);
         let Turn {
             index,
             endpoint,
             way,
             probe,
-        } = match local.turn(attempts.wanted(), attempts.queue_limit()).await {
-            Ok(turn) => turn,
-            Err(Unavailable::Superseded) => {
-                let view = newer.insert(reader.current());
-                let Side { cluster, local, .. } = newest(Some(view), side);
-                attempts.follow(cluster, request.channel(local));
-                continue;
-            }
-            Err(unavailable) => return Err(attempts.given_up(unavailable)),
-        };
+        } = upstream.turn(&mut attempts, request).await?;
+        let Side {
+            cluster,
+            local,
+            counts,
+        } = upstream.newest();
         let channel = match way {
             Way::Kept(channel) => channel,
             way => {
@@ -160,10 +151,48 @@ pub(super) async fn send(
     }
 }
 
-/// The upstream in a newer view, where there is one and it knows it.
-fn newest<'a>(newer: Option<&'a View>, side: Side<'a>) -> Side<'a> {
-    let in_newer = newer.and_then(|view| view.upstream_named(&side.cluster.name));
-    in_newer.unwrap_or(side)
+/// The upstream a request goes to, as it was when the request came, and as it has become while the request waited.
+struct Upstream<'a> {
+    side: Side<'a>,
+    reader: &'a Reader,
+    newer: Option<Rc<View>>,
+}
+
+impl<'a> Upstream<'a> {
+    fn new(side: Side<'a>, reader: &'a Reader) -> Self {
+        Self {
+            side,
+            reader,
+            newer: None,
+        }
+    }
+
+    fn newest(&self) -> Side<'_> {
+        let newer = self.newer.as_deref();
+        newer
+            .and_then(|view| view.upstream_named(&self.side.cluster.name))
+            .unwrap_or(self.side)
+    }
+
+    /// Waits for a turn.
+    async fn turn(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        request: &Outgoing<'_>,
+    ) -> Result<Turn, Error> {
+        loop {
+            let local = self.newest().local;
+            match local.turn(attempts.wanted(), attempts.queue_limit()).await {
+                Ok(turn) => return Ok(turn),
+                Err(Unavailable::Superseded) => {
+                    self.newer = Some(self.reader.current());
+                    let Side { cluster, local, .. } = self.newest();
+                    attempts.follow(cluster, request.channel(local));
+                }
+                Err(unavailable) => return Err(attempts.given_up(unavailable)),
+            }
+        }
+    }
 }
 
 fn bounds(request: &Outgoing<'_>, cluster: &Cluster) -> h1::Bounds {

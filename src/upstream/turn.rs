@@ -136,6 +136,7 @@ impl Wanted {
     }
 
     /// The same in a cluster whose endpoints are others: what was tried means nothing there.
+    #[must_use]
     pub fn anew(&self, channel: link::Wanted) -> Self {
         Self::new(link::Wanted {
             reuse: self.channel.reuse,
