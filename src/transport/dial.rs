@@ -26,6 +26,9 @@ use crate::proxy_protocol::{self, Addresses};
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Between two attempts to get into the queue of a Unix socket.
+const FULL_QUEUE_BACK_OFF: Duration = Duration::from_millis(10);
+
 /// Why an endpoint couldn't be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -143,9 +146,19 @@ async fn connect_tcp(address: SocketAddr) -> io::Result<Stream> {
 /// # Errors
 /// [`Error`]: no byte has been sent in either case.
 pub async fn unix(path: &Path, limit: Duration, deadline: &Deadline) -> Result<Stream, Error> {
-    within(limit, deadline, UnixStream::connect(path))
-        .await
-        .map(Stream::from)
+    within(limit, deadline, connect_unix(path)).await
+}
+
+/// A Unix socket whose queue is full says so at once, where TCP would wait.
+async fn connect_unix(path: &Path) -> io::Result<Stream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(FULL_QUEUE_BACK_OFF).await;
+            }
+            outcome => return outcome.map(Stream::from),
+        }
+    }
 }
 
 async fn within<T>(
@@ -193,7 +206,7 @@ pub async fn with_preamble(
 pub async fn connect(to: To<'_>) -> Result<Stream, Error> {
     match to {
         To::Ip(address) => connect_tcp(address).await,
-        To::Unix(path) => UnixStream::connect(path).await.map(Stream::from),
+        To::Unix(path) => connect_unix(path).await,
     }
     .map_err(Error::of_connect)
 }

@@ -1,7 +1,9 @@
 //! Unix sockets on either side.
 
-use std::os::unix::net::UnixListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
 use crate::support::{DEADLINE, GET, OK, Proxy, Upstream, Wire};
@@ -73,4 +75,35 @@ fn a_socket_file_left_behind_does_not_stop_a_start() {
     );
     let mut client = Wire::unix(&proxy.path("in.sock"));
     assert_eq!(client.ask(GET).text(), "x");
+}
+
+/// TCP waits for room by itself.
+#[test]
+fn an_endpoint_with_a_full_queue_is_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("app.sock");
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let address = SockAddr::unix(&path).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let _ahead = UnixStream::connect(&path).unwrap();
+    let proxy = Proxy::start(&format!(
+        "listeners: {{ http: {{ address: \"127.0.0.1:0\" }} }}\n\
+         upstreams: {{ app: {{ endpoints: [\"unix:{}\"] }} }}\nroutes: [{{ upstream: app }}]\n",
+        path.display()
+    ));
+    let mut client = proxy.client();
+    client.send(GET);
+    client.assert_silent();
+    let listener = UnixListener::from(OwnedFd::from(listener));
+    drop(listener.accept().unwrap());
+    socket2::SockRef::from(&listener)
+        .set_read_timeout(Some(DEADLINE))
+        .unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut connection = Wire::new(stream);
+    connection.request();
+    connection.send(OK);
+    assert_eq!(client.response().text(), "ok");
 }

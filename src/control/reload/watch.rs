@@ -17,6 +17,10 @@ use crate::config;
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(250);
 
+/// Files that don't come to rest are looked at all the same after so many times what others have for that: somebody who
+/// rewrites one of them for ever may not hide what becomes of the rest.
+const MOST_DEBOUNCES: u32 = 10;
+
 /// What a file held; `None` when it couldn't be read. Tells contents apart, and proves nothing.
 pub(super) type Digest = Option<u64>;
 
@@ -64,6 +68,13 @@ impl Stamp {
     }
 }
 
+/// When stamps were seen to change.
+#[derive(Debug, Clone, Copy)]
+struct Unsettled {
+    first: Instant,
+    last: Instant,
+}
+
 /// Files that are looked at.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -71,8 +82,8 @@ pub(super) struct Watch {
     paths: Vec<PathBuf>,
     stamps: Vec<Option<Stamp>>,
     digests: Vec<Digest>,
-    /// When a stamp was seen to change, if what that means hasn't been looked at yet.
-    unsettled: Option<Instant>,
+    /// What is changing, if what that means hasn't been looked at yet.
+    unsettled: Option<Unsettled>,
 }
 
 impl Watch {
@@ -119,7 +130,8 @@ impl Watch {
             let stamps = self.look(Stamp::of).await;
             if stamps != self.stamps {
                 self.stamps = stamps;
-                self.unsettled = Some(now);
+                let first = self.unsettled.map_or(now, |unsettled| unsettled.first);
+                self.unsettled = Some(Unsettled { first, last: now });
             }
             if self.settles_in(now) == Some(Duration::ZERO) {
                 let digests: Option<Vec<_>> =
@@ -144,8 +156,10 @@ impl Watch {
 
     /// `None`: nothing has changed.
     fn settles_in(&self, now: Instant) -> Option<Duration> {
-        let since = self.unsettled?;
-        Some((since + self.settings.debounce).saturating_duration_since(now))
+        let Unsettled { first, last } = self.unsettled?;
+        let debounce = self.settings.debounce;
+        let settled = (last + debounce).min(first + debounce * MOST_DEBOUNCES);
+        Some(settled.saturating_duration_since(now))
     }
 
     async fn look<T: Send + 'static>(&self, at: fn(&Path) -> Option<T>) -> Vec<Option<T>> {
@@ -281,5 +295,28 @@ mod tests {
         let began = Instant::now();
         watch.changed().await;
         assert!(began.elapsed() >= PERIOD + DEBOUNCE);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_never_rests_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let within = |name: &str| dir.path().join(name);
+        let (restless, other) = (within("restless"), within("other"));
+        fs::write(&restless, "a").unwrap();
+        fs::write(&other, "a").unwrap();
+        let mut watch = watching(&other).await;
+        watch.add(&restless, digest(&restless));
+        watch.note().await;
+        let rewriting = tokio::spawn(async move {
+            loop {
+                rename_over(&restless, "a");
+                tokio::time::sleep(DEBOUNCE / 3).await;
+            }
+        });
+        fs::write(&other, "b").unwrap();
+        let patience = PERIOD * 8 + DEBOUNCE * MOST_DEBOUNCES;
+        let noticed = tokio::time::timeout(patience, watch.changed()).await;
+        rewriting.abort();
+        assert!(noticed.is_ok());
     }
 }
