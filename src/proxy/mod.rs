@@ -45,7 +45,7 @@ use crate::transport::activity::InFlight;
 use crate::transport::client_body::ClientBody;
 use crate::transport::deadline::Deadlines;
 use crate::upstream::whoami::Identity;
-use crate::upstream::{Cluster, Target, h1};
+use crate::upstream::{Cluster, LocalCluster, Target, h1};
 
 use admit::Admitted;
 use body::Body;
@@ -350,9 +350,18 @@ impl Proxy {
 
     /// Looks after requests that wait for an upstream connection: once a tick, and when [`Self::rung`] says so.
     pub fn look_after_waiting(&self) {
-        for cluster in &self.reader.current().clusters {
+        let view = self.reader.current();
+        for cluster in &view.clusters {
             cluster.look_after_waiting();
         }
+        let clusters = || view.clusters.iter();
+        let bells = &view.snapshot.bells;
+        bells.give_descriptor(|| clusters().any(LocalCluster::close_oldest));
+    }
+
+    /// This process is out of descriptors, and somebody is to have one: an idle upstream connection gives its own.
+    pub fn want_descriptor(&self) {
+        self.reader.current().snapshot.bells.want_descriptor();
     }
 
     /// Waits until another worker asks for that.

@@ -98,6 +98,9 @@ impl Acceptor {
                     if failing.may_be_told() {
                         tracing::warn!(%error, "can't accept connections: trying again");
                     }
+                    if let Some(listener) = self.listener() {
+                        listener.want_descriptor();
+                    }
                     tokio::time::sleep(ACCEPT_BACK_OFF).await;
                 }
             }
@@ -156,6 +159,9 @@ impl Acceptor {
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) if Instant::now() < patience => {
+                    if let Some(listener) = self.listener() {
+                        listener.want_descriptor();
+                    }
                     tokio::time::sleep(ACCEPT_BACK_OFF).await;
                 }
                 Err(error) => {

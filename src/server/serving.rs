@@ -125,6 +125,11 @@ impl Listener {
         self.admission.poll_seat(self.limits.max_connections, cx)
     }
 
+    /// A connection can't be accepted for want of a descriptor.
+    pub(super) fn want_descriptor(&self) {
+        self.proxy.want_descriptor();
+    }
+
     /// Has whoever waits for a seat ask again.
     pub(super) fn wake_waiting(&self) {
         self.admission.wake();

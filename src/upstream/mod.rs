@@ -160,11 +160,15 @@ impl LocalCluster {
                 .iter()
                 .filter(|local| local.endpoint.is_full())
         };
-        let closed = full().any(|local| local.close_oldest())
-            || self.endpoints.iter().any(|local| local.close_oldest());
+        let closed = full().any(|local| local.close_oldest()) || self.close_oldest();
         if !closed {
             full().any(|local| local.sessions.retire_one());
         }
+    }
+
+    /// Closes an idle connection of the endpoint that comes first. False: there is none.
+    pub fn close_oldest(&self) -> bool {
+        self.endpoints.iter().any(|local| local.close_oldest())
     }
 
     /// Closes connections that have been idle for too long.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -28,24 +28,50 @@ const PREFERENCE: u64 = 2;
 
 /// What each worker is woken by for the sake of those who wait elsewhere.
 #[derive(Debug, Clone)]
-pub struct Bells(Arc<[Notify]>);
+pub struct Bells(Arc<AllBells>);
+
+#[derive(Debug)]
+struct AllBells {
+    of_workers: Box<[Notify]>,
+    /// Somebody lacks a descriptor.
+    descriptor_wanted: AtomicBool,
+}
 
 impl Bells {
     /// One for each worker.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| Notify::new()).collect())
+        Self(Arc::new(AllBells {
+            of_workers: (0..workers).map(|_| Notify::new()).collect(),
+            descriptor_wanted: AtomicBool::new(false),
+        }))
     }
 
     /// Waits until there may be something to do for a worker.
     pub async fn rung(&self, worker: usize) {
-        match self.0.get(worker) {
+        match self.0.of_workers.get(worker) {
             Some(bell) => bell.notified().await,
             None => std::future::pending().await,
         }
     }
 
+    /// Asks whichever worker has an idle connection to close one.
+    pub fn want_descriptor(&self) {
+        self.0.descriptor_wanted.store(true, Relaxed);
+        for bell in &self.0.of_workers {
+            bell.notify_one();
+        }
+    }
+
+    /// Has that done: `close` says whether it could. If not, others are still asked.
+    pub fn give_descriptor(&self, close: impl FnOnce() -> bool) {
+        let wanted = &self.0.descriptor_wanted;
+        if wanted.load(Relaxed) && wanted.swap(false, Relaxed) && !close() {
+            wanted.store(true, Relaxed);
+        }
+    }
+
     fn ring(&self, worker: usize) {
-        if let Some(bell) = self.0.get(worker) {
+        if let Some(bell) = self.0.of_workers.get(worker) {
             bell.notify_one();
         }
     }
@@ -66,7 +92,12 @@ impl Line {
     pub fn new(bells: &Bells) -> Arc<Self> {
         Arc::new(Self {
             waiting: AtomicUsize::new(0),
-            since: bells.0.iter().map(|_| AtomicU64::new(0)).collect(),
+            since: bells
+                .0
+                .of_workers
+                .iter()
+                .map(|_| AtomicU64::new(0))
+                .collect(),
             bells: bells.clone(),
         })
     }
@@ -172,6 +203,7 @@ impl Queue {
     /// There was no descriptor for a connection: whoever wants a new one waits for the next tick.
     pub fn note_shortage(&self, now: u64) {
         self.short_since.set(Some(now));
+        self.line.bells.want_descriptor();
     }
 
     /// Whether that was in this tick.

@@ -171,3 +171,37 @@ fn who_waits_for_a_descriptor_when_the_process_ends_is_served() {
     }
     assert_eq!(proxy.ended().code(), Some(0));
 }
+
+/// Whoever needs a descriptor has that of a connection at rest, whose upstream's ever it is.
+#[test]
+fn an_idle_upstream_connection_is_given_up_for_another_upstream_and_for_clients() {
+    let (first, second) = (Upstream::bind(), Upstream::bind());
+    let proxy = Proxy::start(&format!(
+        "listeners: {{ http: {{ address: \"127.0.0.1:0\" }} }}\n\
+         runtime: {{ worker_threads: 2 }}\nreload: {{ watch: false }}\n\
+         upstreams:\n  first: {{ endpoints: [\"{}\"], queue_timeout: 20s, pool: {{ idle_timeout: 1h }} }}\n  \
+         second: {{ endpoints: [\"{}\"], queue_timeout: 20s, pool: {{ idle_timeout: 1h }} }}\n\
+         routes: [{{ match: {{ hosts: [app.test] }}, upstream: first }}, \
+         {{ match: {{ hosts: [second.test] }}, upstream: second }}]\n",
+        first.address(),
+        second.address()
+    ));
+    // Some with either worker.
+    let mut clients: [_; 8] = accepted(&proxy);
+    proxy.leave_descriptors(1);
+    for client in &mut clients {
+        client.send(GET);
+        let (_, mut idle) = first.answer(OK);
+        assert_eq!(client.response().status(), 200);
+        client.send("GET / HTTP/1.1\r\nhost: second.test\r\n\r\n");
+        let (_, mut other) = second.answer(OK);
+        assert_eq!(client.response().status(), 200);
+        idle.assert_closed();
+        client.send(GET);
+        let (_, _idle) = first.answer(OK);
+        assert_eq!(client.response().status(), 200);
+        other.assert_closed();
+        let mut new = proxy.client();
+        assert_eq!(new.ask(OWN).status(), 404);
+    }
+}
