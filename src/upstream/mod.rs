@@ -146,6 +146,9 @@ impl LocalCluster {
         if !self.queue.somebody_waits() {
             return;
         }
+        for local in &self.endpoints {
+            local.sessions.reinstate();
+        }
         if self.queue.yields() {
             self.make_room_elsewhere();
         }

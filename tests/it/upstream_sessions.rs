@@ -186,6 +186,36 @@ fn no_worker_keeps_the_only_connection_to_itself() {
     assert!(all_have(5), "{answered:?}");
 }
 
+/// With fewer connections than workers somebody may have to wait; streams that last don't make everybody.
+#[test]
+fn a_worker_without_a_connection_does_not_take_that_of_another_for_long() {
+    let upstream = Upstream::bind();
+    let proxy = Proxy::start(&format!(
+        "runtime: {{ worker_threads: 2 }}\n\
+         listeners: {{ http: {{ address: \"127.0.0.1:0\" }} }}\n\
+         upstreams: {{ app: {{ endpoints: [\"{}\"], protocol: h2c, max_connections_per_endpoint: 1,\n\
+         queue_timeout: 5s }} }}\n\
+         routes: [{{ upstream: app }}]\n",
+        upstream.address()
+    ));
+    let mut long = proxy.client();
+    long.send(GET);
+    let mut endpoint = Http2Wire::accept(upstream.accept(), &[]);
+    endpoint.next(Frame::HEADERS);
+    std::thread::scope(|scope| {
+        scope.spawn(move || endpoint.serve_until_closed());
+        // Of both workers.
+        let asking = [0; 16].map(|_| {
+            let mut client = proxy.client();
+            scope.spawn(move || client.ask(GET).status())
+        });
+        let answers = asking.map(|client| client.join().unwrap());
+        assert!(answers.contains(&200), "{answers:?}");
+        long.assert_silent();
+        proxy.signal("KILL");
+    });
+}
+
 #[test]
 fn clients_that_take_nothing_do_not_hold_back_the_others() {
     const STALLED: u32 = 12;

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 use crate::config::PoolLimits;
-use crate::transport::deadline::{Deadline, Deadlines, TICK};
+use crate::transport::deadline::{Deadline, Deadlines, TICK, ticks};
 use crate::transport::dial::{self, Announced, Stream};
 
 use super::super::endpoint::Permit;
@@ -47,13 +47,19 @@ const SMALL_PIECES_BYTES: usize = 32 * 1024 * 1024;
 /// Streams that were reset, of which late frames may still come. h2 forgets them after a second.
 const MAX_RESET_STREAMS: usize = 10_000;
 
+/// How long a connection may take to end for the sake of other workers. If it takes longer, because of streams that last,
+/// it is this worker's again: nobody would be served else.
+const RETIREMENT: Duration = Duration::from_secs(2);
+/// And how long it is left alone then.
+const RESPITE: Duration = Duration::from_secs(30);
+
 /// One worker's HTTP/2 connections to one endpoint.
 #[derive(Debug)]
 pub struct Sessions {
     open: RefCell<Vec<Rc<Session>>>,
     being_made: RefCell<Vec<Rc<BeingMade>>>,
     /// What takes no more requests for the sake of other workers, while it still has some.
-    retired: RefCell<Weak<Session>>,
+    retired: RefCell<Option<Retired>>,
     /// How many streams the endpoint took on the connection made last.
     streams_each: Cell<usize>,
     /// Whether it took no extended CONNECT there.
@@ -63,6 +69,14 @@ pub struct Sessions {
     clock: Rc<Deadlines>,
 }
 
+/// A connection that is to end.
+#[derive(Debug)]
+struct Retired {
+    session: Weak<Session>,
+    /// When its time is over, in ticks.
+    until: u64,
+}
+
 /// One connection, and how busy it is.
 #[derive(Debug)]
 struct Session {
@@ -70,6 +84,8 @@ struct Session {
     announced: Option<Announced>,
     used: Cell<bool>,
     idle_since: Cell<u64>,
+    /// It isn't retired before this tick.
+    stays_until: Cell<u64>,
     pulse: Rc<Pulse>,
     queue: Rc<Queue>,
     clock: Rc<Deadlines>,
@@ -163,16 +179,46 @@ impl Sessions {
     /// Gives no more requests to one of the connections, which ends with those it has. One at a time. False: there is
     /// none.
     pub(in super::super) fn retire_one(&self) -> bool {
-        if self.retired.borrow().strong_count() > 0 {
+        if self.retires() {
             return true;
         }
+        let now = self.clock.now();
         let mut open = self.open.borrow_mut();
-        let Some(session) = open.first() else {
+        let Some(at) = open.iter().position(|session| session.may_retire(now)) else {
             return false;
         };
-        self.retired.replace(Rc::downgrade(session));
-        open.remove(0);
+        let session = open.remove(at);
+        self.retired.replace(Some(Retired {
+            session: Rc::downgrade(&session),
+            until: now + ticks(RETIREMENT),
+        }));
         true
+    }
+
+    /// Whether one has still to end.
+    fn retires(&self) -> bool {
+        let retired = self.retired.borrow();
+        retired
+            .as_ref()
+            .is_some_and(|retired| retired.session.strong_count() > 0)
+    }
+
+    /// Takes back what was to end and can't soon.
+    pub(in super::super) fn reinstate(&self) {
+        let now = self.clock.now();
+        let Some(retired) = self
+            .retired
+            .borrow_mut()
+            .take_if(|retired| retired.until <= now)
+        else {
+            return;
+        };
+        let Some(session) = retired.session.upgrade() else {
+            return;
+        };
+        session.stays_until.set(now + ticks(RESPITE));
+        self.open.borrow_mut().push(session);
+        self.queue.wake();
     }
 
     /// A connection that somebody makes, and that is likely to have room for one more.
@@ -229,6 +275,7 @@ impl Sessions {
             announced: wanted.announced,
             used: Cell::new(false),
             idle_since: Cell::new(self.clock.now()),
+            stays_until: Cell::new(0),
             pulse,
             queue: Rc::clone(&self.queue),
             clock: Rc::clone(&self.clock),
@@ -272,6 +319,10 @@ impl Sessions {
 }
 
 impl Session {
+    fn may_retire(&self, now: u64) -> bool {
+        self.stays_until.get() <= now
+    }
+
     /// Whether it takes new streams: it hasn't ended, nor does GOAWAY forbid it.
     fn is_open(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
