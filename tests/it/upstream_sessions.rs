@@ -194,7 +194,7 @@ fn a_worker_without_a_connection_does_not_take_that_of_another_for_long() {
         "runtime: {{ worker_threads: 2 }}\n\
          listeners: {{ http: {{ address: \"127.0.0.1:0\" }} }}\n\
          upstreams: {{ app: {{ endpoints: [\"{}\"], protocol: h2c, max_connections_per_endpoint: 1,\n\
-         queue_timeout: 5s }} }}\n\
+         queue_timeout: 3s }} }}\n\
          routes: [{{ upstream: app }}]\n",
         upstream.address()
     ));
@@ -204,13 +204,15 @@ fn a_worker_without_a_connection_does_not_take_that_of_another_for_long() {
     endpoint.next(Frame::HEADERS);
     std::thread::scope(|scope| {
         scope.spawn(move || endpoint.serve_until_closed());
-        // Of both workers.
-        let asking = [0; 16].map(|_| {
-            let mut client = proxy.client();
-            scope.spawn(move || client.ask(GET).status())
-        });
-        let answers = asking.map(|client| client.join().unwrap());
-        assert!(answers.contains(&200), "{answers:?}");
+        // Of both workers; the first time those of the one with the connection may be faster.
+        for _ in 0..2 {
+            let asking = [0; 16].map(|_| {
+                let mut client = proxy.client();
+                scope.spawn(move || client.ask(GET).status())
+            });
+            let answers = asking.map(|client| client.join().unwrap());
+            assert!(answers.contains(&200), "{answers:?}");
+        }
         long.assert_silent();
         proxy.signal("KILL");
     });
