@@ -230,11 +230,21 @@ pub fn block(text: &str) -> Result<IpNet, ParseCause> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(ip.to_canonical()));
     }
-    let network: IpNet = text.parse().map_err(|_| ParseCause::NotAnEntry)?;
+    let network = network(text).ok_or(ParseCause::NotAnEntry)?;
     if network != network.trunc() {
         return Err(ParseCause::HostBits(network.trunc()));
     }
     Ok(fold(network))
+}
+
+/// By the grammar of the standard library: with leading zeroes others read octal numbers.
+fn network(text: &str) -> Option<IpNet> {
+    let (ip, prefix) = text.split_once('/')?;
+    let is_number = prefix.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || prefix.len() > 1 && prefix.starts_with('0') {
+        return None;
+    }
+    IpNet::new(ip.parse().ok()?, prefix.parse().ok()?).ok()
 }
 
 fn preset_names() -> String {

@@ -101,17 +101,27 @@ fn access(reader: &mut Reader<'_>, section: &Section<'_>) -> Access {
         }
         peer_set(reader, &section, key).map(|set| set.addresses().clone())
     };
-    Access {
+    let access = Access {
         allow: addresses("allow"),
         deny: addresses("deny"),
-    }
+    };
+    require_somebody(reader, &section, "allow");
+    access
 }
 
 /// `allow_peers` and `deny_peers` of a listener.
 fn peer_access(reader: &mut Reader<'_>, listener: &Section<'_>) -> PeerAccess {
+    require_somebody(reader, listener, "allow_peers");
     PeerAccess {
         allow: peer_set(reader, listener, "allow_peers"),
         deny: peer_set(reader, listener, "deny_peers"),
+    }
+}
+
+/// An empty list of those who may come in would let in everybody.
+fn require_somebody(reader: &mut Reader<'_>, section: &Section<'_>, key: &str) {
+    if section.has(key) {
+        reader.require_entry(section, key, "say who may come in, or remove the key");
     }
 }
 

@@ -64,6 +64,19 @@ pub(super) const TLS: Keys = Keys {
     later: &[],
 };
 
+/// Keys that guard something.
+pub(super) const GUARDS: &[&str] = &[
+    "access",
+    "allow",
+    "allow_peers",
+    "client_auth",
+    "deny",
+    "deny_peers",
+    "proxy_protocol",
+    "redirect_to_https",
+    "tls",
+];
+
 pub(super) const CLIENT_AUTH: Keys = Keys {
     built: &["mode", "ca", "subject_header"],
     later: &[],

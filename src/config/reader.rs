@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::file::Part;
-use super::keys::Keys;
+use super::keys::{self, Keys};
 use super::problem::{Problem, Problems, Severity, code, did_you_mean, listed, snake_case};
 use super::scalar::{self, ParseError, ShowDuration, ShowSize};
 use super::source::Source;
@@ -279,7 +279,7 @@ impl<'s> Reader<'s> {
     // Mappings and lists.
 
     /// A mapping with known keys; `None`, after a report, when something else is there.
-    pub(super) fn section<'v>(&mut self, at: &At<'v>, keys: &Keys) -> Option<Section<'v>> {
+    pub(super) fn section<'v>(&mut self, at: &At<'v>, known: &Keys) -> Option<Section<'v>> {
         let entries: &[_] = match at.value {
             Value::Map(entries) => entries,
             Value::Null => &[],
@@ -290,8 +290,12 @@ impl<'s> Reader<'s> {
         };
         self.check_duplicates(&at.place, entries);
         let mut meant = Vec::new();
-        for (index, (key, _)) in entries.iter().enumerate() {
-            meant.extend(self.check_key(&at.place.entry(index, key), key, keys));
+        for (index, (key, value)) in entries.iter().enumerate() {
+            let place = at.place.entry(index, key);
+            if *value == Value::Null && keys::GUARDS.contains(&key.as_str()) {
+                self.report_unsaid(&place, key);
+            }
+            meant.extend(self.check_key(&place, key, known));
         }
         Some(Section {
             place: at.place.clone(),
@@ -653,6 +657,16 @@ impl<'s> Reader<'s> {
     }
 
     // Keys.
+
+    /// Without a value everybody would come in whom the key was to keep out.
+    fn report_unsaid(&mut self, place: &Place, key: &str) {
+        let message = format!("`{key}` has no value");
+        let problem = self
+            .on_key(place, code::EMPTY, message)
+            .label("as if it weren't there")
+            .help("remove the key, or write what it is to hold");
+        self.report(problem);
+    }
 
     fn check_duplicates(&mut self, place: &Place, entries: &[(String, Value)]) {
         let mut first_at = std::collections::HashMap::new();

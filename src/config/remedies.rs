@@ -174,8 +174,8 @@ pub const REMEDIES: &[Remedy] = &[
     },
     Remedy {
         code: code::EMPTY,
-        title: "a list without an entry",
-        meaning: "An empty list here means nobody, nothing or nowhere, and that can't be meant.",
+        title: "a list without an entry, or a guard without a value",
+        meaning: "An empty list here means nobody, nothing or nowhere, and that can't be meant. A key that keeps somebody out, such as `tls` or `allow`, keeps out nobody when nothing stands behind it.",
         example: "listeners: { http: { address: [] } }",
         remedy: "Add an entry, or remove the key.",
     },

@@ -4,15 +4,19 @@ use super::value::Value;
 
 /// Reads the effective tree, where presets still have their names.
 pub(super) fn summary(effective: &Value) -> String {
-    let global = effective.get("client_ip").map(block).unwrap_or_default();
     let Some(Value::Map(listeners)) = effective.get("listeners") else {
-        return global;
+        return String::new();
     };
     let mut said: Vec<(String, Vec<&str>)> = Vec::new();
     for (name, listener) in listeners {
-        let says = listener
-            .get("client_ip")
-            .map_or_else(|| global.clone(), block);
+        let senders = listener
+            .get("proxy_protocol")
+            .and_then(|rule| rule.get("from"));
+        let own = listener.get("client_ip").or(effective.get("client_ip"));
+        let says = match (own, senders.map(Value::texts)) {
+            (Some(own), senders) => block(own, &senders.unwrap_or_default()),
+            (None, _) => String::new(),
+        };
         match said.iter_mut().find(|(known, _)| *known == says) {
             Some((_, names)) => names.push(name),
             None => said.push((says, vec![name])),
@@ -28,7 +32,8 @@ pub(super) fn summary(effective: &Value) -> String {
     }
 }
 
-fn block(block: &Value) -> String {
+/// `senders` may send PROXY headers.
+fn block(block: &Value, senders: &[&str]) -> String {
     match block.text_at("source") {
         "peer" => return "nobody may set the client address (client_ip.source is peer)".to_owned(),
         "proxy_protocol" => {
@@ -57,10 +62,12 @@ fn block(block: &Value) -> String {
     if let Some((first, _)) = rules.first_mut() {
         first.extend(files.unwrap_or_default());
     }
+    let proxied = (!senders.is_empty()).then(|| format!("{} by PROXY headers", senders.join(", ")));
     let rules: Vec<_> = rules
         .into_iter()
         .filter(|(from, _)| !from.is_empty())
         .map(|(from, header)| format!("{} through {header}", from.join(", ")))
+        .chain(proxied)
         .collect();
     if rules.is_empty() {
         "nobody may set the client address (client_ip.trusted_proxies is empty)".to_owned()
@@ -120,6 +127,19 @@ mod tests {
         ] {
             assert_eq!(summary(client_ip), says, "{client_ip}");
         }
+    }
+
+    #[test]
+    fn senders_of_proxy_headers_are_among_them() {
+        let text = "\
+listeners: { a: { address: \":80\", proxy_protocol: { mode: required, from: [10.0.0.0/8, unix] } } }
+routes: [{ respond: {} }]
+";
+        let loaded = Config::parse(text, "proxy.yaml", "".as_ref(), &|_| None);
+        assert_eq!(
+            loaded.unwrap().trust_summary(),
+            "may set the client address: 10.0.0.0/8, unix by PROXY headers"
+        );
     }
 
     #[test]

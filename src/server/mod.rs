@@ -154,6 +154,10 @@ async fn supervise(
                     server.journal.reopen();
                     continue;
                 }
+                Request::Tell => {
+                    server.admin.tell_state();
+                    continue;
+                }
             },
             () = reloader.changed() => None,
             index = server.worker_ended() => {
@@ -471,6 +475,7 @@ struct Signals {
     quit: Signal,
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -481,6 +486,7 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -492,6 +498,7 @@ impl Signals {
             _ = self.quit.recv() => Request::End("SIGQUIT"),
             _ = self.hangup.recv() => Request::Reload,
             _ = self.user1.recv() => Request::Reopen,
+            _ = self.user2.recv() => Request::Tell,
         }
     }
 
@@ -511,6 +518,8 @@ enum Request {
     Reload,
     /// Open log files anew.
     Reopen,
+    /// Say in the log how things stand.
+    Tell,
     /// By the signal of this name.
     End(&'static str),
 }

@@ -15,7 +15,7 @@ pub mod traces;
 use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::LogFormat;
@@ -46,6 +46,9 @@ pub enum Error {
     /// The filter can't be read.
     #[error("log filter can't be read")]
     Filter(#[from] ParseError),
+    /// A word of the filter is neither a level nor a part of a program.
+    #[error("log filter: `{0}` is no level: off, error, warn, info, debug, trace")]
+    Level(String),
     /// Something else logs already.
     #[error("a log is already installed")]
     Installed(#[from] TryInitError),
@@ -90,17 +93,30 @@ pub fn install(options: &Options) -> Result<(), Error> {
 /// # Errors
 /// It can't.
 pub fn check_filter(text: &str) -> Result<(), Error> {
-    filter(text).map(|_| ()).map_err(Error::from)
+    filter(text).map(|_| ())
 }
 
-fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+fn filter(text: &str) -> Result<EnvFilter, Error> {
+    if let Some(word) = text
+        .split(',')
+        .map(str::trim)
+        .find(|word| is_misspelt(word))
+    {
+        return Err(Error::Level(word.to_owned()));
+    }
     let levels = ["info", "debug", "trace"];
     // A level alone is about headwater: what its libraries say below `warn` is for their authors.
     if levels.contains(&text) {
-        EnvFilter::try_new(format!("warn,headwater={text}"))
+        Ok(EnvFilter::try_new(format!("warn,headwater={text}"))?)
     } else {
-        EnvFilter::try_new(text)
+        Ok(EnvFilter::try_new(text)?)
     }
+}
+
+/// The filter takes a word that is no level for the name of a library, and then everything else is silent.
+fn is_misspelt(directive: &str) -> bool {
+    let is_word = directive.bytes().all(|byte| byte.is_ascii_alphabetic());
+    is_word && !directive.is_empty() && directive.parse::<LevelFilter>().is_err()
 }
 
 #[cfg(test)]
@@ -121,6 +137,19 @@ mod tests {
     fn filters_that_cannot_be_read_are_refused() {
         for text in ["headwater=loud", "a=b=c", "[unclosed=info"] {
             assert!(check_filter(text).is_err(), "{text}");
+        }
+        for text in ["warning", "bogus", "info,wran", "headwater=debug, inof"] {
+            let error = check_filter(text).unwrap_err();
+            assert!(matches!(error, Error::Level(_)), "{text}");
+        }
+        for text in [
+            "off",
+            "WARN",
+            "warn,hyper_util=info",
+            "headwater::proxy",
+            "3",
+        ] {
+            check_filter(text).unwrap();
         }
     }
 }

@@ -366,3 +366,26 @@ fn clients_that_wait_to_be_served_are_served() {
     assert_eq!(busy.response().text(), "ok");
     assert_eq!(proxy.ended().code(), Some(0));
 }
+
+#[test]
+fn sigusr2_says_how_things_stand() {
+    let upstream = Upstream::bind();
+    let mut proxy = proxy_to(&upstream, "30s");
+    let mut client = proxy.client();
+    client.send(GET);
+    let (_, _connection) = upstream.answer(OK);
+    client.response();
+    proxy.signal("USR2");
+    let listener = proxy.says("state listener=");
+    assert!(listener.contains("connections=1"), "{listener}");
+    let endpoint = proxy.says("state upstream=");
+    for says in [
+        &*upstream.address().to_string(),
+        "healthy=true",
+        "connections=1",
+        "requests=1",
+    ] {
+        assert!(endpoint.contains(says), "{endpoint}");
+    }
+    client.send(GET);
+}

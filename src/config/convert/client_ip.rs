@@ -164,6 +164,17 @@ fn header_policy(reader: &mut Reader<'_>, section: &Section<'_>, network: &Netwo
         rules_policy(reader, section, network)
     };
     let max_hops = reader.number_or(section, "max_hops", 1..=1_000, 64);
+    if policy
+        .trusted_hops()
+        .is_some_and(|hops| u64::from(hops.get()) > max_hops)
+    {
+        let place = section.place_of("trusted_hops");
+        let message = format!("`trusted_hops` is above `max_hops`, which is {max_hops}");
+        let problem = reader
+            .on_value(&place, code::BAD_NUMBER, message)
+            .help("no chain would ever be read so far: raise `max_hops`");
+        reader.report(problem);
+    }
     let on_malformed = reader.choice(
         section,
         "on_malformed",

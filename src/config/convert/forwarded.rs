@@ -1,6 +1,6 @@
 //! `forwarded`.
 
-use http::HeaderName;
+use http::header::{self, HeaderName};
 
 use super::super::keys;
 use super::super::problem::{code, did_you_mean, listed};
@@ -162,10 +162,26 @@ fn strip(
 
 fn strip_name(reader: &mut Reader<'_>, at: &At<'_>, text: &str) -> Option<HeaderName> {
     let name = HeaderName::from_bytes(text.as_bytes()).ok();
-    if name.is_none() {
-        let message = format!("`{text}` isn't the name of a header field");
-        let problem = reader.on_value(&at.place, code::BAD_FIELD, message);
-        reader.report(problem);
-    }
-    name
+    let message = match &name {
+        None => format!("`{text}` isn't the name of a header field"),
+        Some(name) if is_framing(name) => format!("`{text}` can't be stripped"),
+        Some(_) => return name,
+    };
+    let problem = reader.on_value(&at.place, code::BAD_FIELD, message);
+    reader.report(problem);
+    None
+}
+
+/// Fields without which a request is another, and that are written anew.
+fn is_framing(name: &HeaderName) -> bool {
+    let names = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+    ];
+    names.contains(name)
 }

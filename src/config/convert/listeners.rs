@@ -16,7 +16,7 @@ use super::super::{
 };
 use super::client_ip::{self, ClientIp, Source};
 use super::listener_tls::tls;
-use super::{check_name, peer_access, peer_set};
+use super::{check_name, peer_access, peer_set, trust_lint};
 
 /// Reads all listeners; one that can't be used is reported and left out.
 pub(super) fn listeners(
@@ -236,6 +236,7 @@ fn proxy_protocol(reader: &mut Reader<'_>, listener: &Section<'_>) -> Option<Pro
         "from",
         "list the balancer's networks, or nobody could send a PROXY header:  from: [10.0.0.0/16]",
     );
+    trust_lint::proxy_senders(reader, &section);
     Some(ProxyProtocol {
         required: mode == Mode::Required,
         from: from?,

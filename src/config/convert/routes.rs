@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::HOST;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::super::problem::{code, did_you_mean, listed};
@@ -263,6 +264,13 @@ fn headers(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<(HeaderName, H
                     code::DUPLICATE_KEY,
                     format!("`{name}` is there twice"),
                 ),
+            (Ok(HOST), Ok(_)) => reader
+                .on_key(
+                    &at.place,
+                    code::BAD_FIELD,
+                    "`Host` is matched by `hosts`, in every version of HTTP",
+                )
+                .help(format!("write  hosts: [{text}]")),
             (Ok(name), Ok(value)) => {
                 headers.push((name, value));
                 continue;

@@ -15,11 +15,7 @@ pub(super) fn rule(
     field: &ForwardingField,
     network: &Network,
 ) {
-    let entries = section.items(key).into_iter().filter_map(|at| {
-        let set = PeerSet::parse(&[text(&at)?]).ok()?;
-        Some((at, set))
-    });
-    let entries: Vec<_> = entries.collect();
+    let entries = entries(section, key);
     let all = entries.iter().map(|(at, _)| text(at).unwrap_or_default());
     let all = PeerSet::parse(&all.collect::<Vec<_>>());
     if all.is_ok_and(|set| set.is_world()) {
@@ -31,6 +27,22 @@ pub(super) fn rule(
         warn_of_cluster_trust(reader, at, set.addresses(), network);
         warn_of_foreign_cdn(reader, at, set.addresses(), field);
     }
+}
+
+/// Looks at those who may send PROXY headers.
+pub(super) fn proxy_senders(reader: &mut Reader<'_>, section: &Section<'_>) {
+    let entries = entries(section, "from");
+    if entries.iter().any(|(_, set)| set.is_world()) {
+        warn_of_world_trust(reader, section, "from", &entries);
+    }
+}
+
+fn entries<'v>(section: &Section<'v>, key: &str) -> Vec<(At<'v>, PeerSet)> {
+    let entries = section.items(key).into_iter().filter_map(|at| {
+        let set = PeerSet::parse(&[text(&at)?]).ok()?;
+        Some((at, set))
+    });
+    entries.collect()
 }
 
 fn text<'v>(at: &At<'v>) -> Option<&'v str> {

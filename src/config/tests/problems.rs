@@ -271,6 +271,49 @@ fn tracing_is_checked() {
     }
 }
 
+/// It would keep out nobody, where somebody was to be kept out.
+#[test]
+fn what_guards_something_has_a_value() {
+    let guarded = [
+        ("access:", 1),
+        ("access: { allow: }", 11),
+        ("access: { deny: }", 11),
+        ("access: { allow: [] }", 18),
+    ];
+    for (top, column) in guarded {
+        let text = format!("{top}\n{LISTENERS}{UPSTREAMS}{ROUTES}");
+        assert_eq!(found(&text), [("E033", 1, column)], "{text}");
+    }
+    let keys = [
+        "tls",
+        "proxy_protocol",
+        "redirect_to_https",
+        "allow_peers",
+        "deny_peers",
+    ];
+    for key in keys {
+        let text =
+            format!("listeners:\n  http:\n    address: \":80\"\n    {key}:\n{UPSTREAMS}{ROUTES}");
+        assert_eq!(found(&text), [("E033", 4, 5)], "{text}");
+    }
+}
+
+#[test]
+fn a_host_is_matched_by_hosts() {
+    let route = "routes: [{ match: { headers: { hOsT: a.test } }, upstream: a }]\n";
+    let text = format!("{LISTENERS}{UPSTREAMS}{route}");
+    assert_eq!(found(&text), [("E024", 3, 32)]);
+}
+
+#[test]
+fn senders_of_proxy_headers_are_not_the_world() {
+    let text = format!(
+        "listeners:\n  http:\n    address: \":80\"\n    \
+         proxy_protocol: {{ mode: optional, from: [\"::/0\", 0.0.0.0/0] }}\n{UPSTREAMS}{ROUTES}"
+    );
+    assert_eq!(found(&text), [("W101", 4, 46)]);
+}
+
 #[test]
 fn request_ids_are_checked() {
     check(
@@ -532,6 +575,20 @@ fn client_ip_is_checked() {
             ("client_ip: { header: \"X Real\" }", &[("E024", 1, 22)]),
             ("client_ip: { header: Host }", &[("E024", 1, 22)]),
             (
+                "client_ip: { trusted_hops: 10, max_hops: 9 }",
+                &[("E021", 1, 28)],
+            ),
+            ("client_ip: { trusted_hops: 65 }", &[("E021", 1, 28)]),
+            ("client_ip: { trusted_hops: 64 }", &[]),
+            (
+                "client_ip: { trusted_proxies: [010.0.0.0/8] }",
+                &[("E023", 1, 32)],
+            ),
+            (
+                "client_ip: { trusted_proxies: [10.0.0.0/08] }",
+                &[("E023", 1, 32)],
+            ),
+            (
                 "client_ip: { trust: [{ header: Forwarded }] }",
                 &[("E013", 1, 22)],
             ),
@@ -771,6 +828,8 @@ fn forwarded_is_checked() {
             ),
             ("forwarded: { headers: [x-reel-ip] }", &[("E020", 1, 24)]),
             ("forwarded: { strip: [\"a b\"] }", &[("E024", 1, 22)]),
+            ("forwarded: { strip: [host] }", &[("E024", 1, 22)]),
+            ("forwarded: { strip: [Content-Length] }", &[("E024", 1, 22)]),
             ("forwarded: { rewrite_host: maybe }", &[("E014", 1, 28)]),
         ],
         &format!("{LISTENERS}{UPSTREAMS}{ROUTES}"),

@@ -160,6 +160,11 @@ impl Admin {
         self.doors.bound().cloned().collect()
     }
 
+    /// Says in the log how listeners and endpoints are.
+    pub fn tell_state(&self) {
+        self.shared.tell_state();
+    }
+
     /// What runs from now on, and where each listener is bound.
     pub fn note_running(&self, prepared: &Prepared, bound: Vec<(String, BoundAddress)>) {
         self.shared.figures.note_running(prepared, bound);

@@ -130,6 +130,33 @@ impl Shared {
         }
     }
 
+    /// A line for each listener and each endpoint.
+    pub(super) fn tell_state(&self) {
+        for Listener {
+            name,
+            addresses,
+            connections,
+            ..
+        } in self.listeners()
+        {
+            let addresses = addresses.join(" ");
+            tracing::info!(listener = name, addresses, connections, "state");
+        }
+        for upstream in self.upstreams() {
+            for endpoint in upstream.endpoints {
+                tracing::info!(
+                    upstream = upstream.name,
+                    endpoint = endpoint.address,
+                    healthy = endpoint.healthy,
+                    drained = endpoint.drained,
+                    connections = endpoint.connections,
+                    requests = endpoint.requests,
+                    "state"
+                );
+            }
+        }
+    }
+
     pub(super) fn listeners(&self) -> Vec<Listener> {
         let snapshot = self.publisher.current();
         let connections: HashMap<_, _> = snapshot.ledger.connections().into_iter().collect();
