@@ -44,23 +44,36 @@ pub(super) fn check(global: &Global, options: &Check) -> Exit {
             Err(unfit) => Err(unfit.all()),
         }
     });
+    let is_denied = |loaded: &Loaded| options.deny_warnings && !loaded.warnings.is_empty();
+    let is_ok = outcome.as_ref().is_ok_and(|loaded| !is_denied(loaded));
     match options.format {
-        Format::Json => show_json(&file, &outcome),
-        Format::Text => show_text(global, &file, &outcome, options),
+        Format::Json => show_json(&file, &outcome, is_ok),
+        Format::Text => show_text(global, &file, &outcome, options, is_ok),
     }
     match outcome {
         Err(problems) => start::exit_for(&problems),
-        Ok(loaded) if options.deny_warnings && !loaded.warnings.is_empty() => Exit::Config,
-        Ok(_) => Exit::Success,
+        Ok(_) if is_ok => Exit::Success,
+        Ok(_) => Exit::Config,
     }
 }
 
-fn show_text(global: &Global, file: &str, outcome: &Result<Loaded, Problems>, options: &Check) {
+fn show_text(
+    global: &Global,
+    file: &str,
+    outcome: &Result<Loaded, Problems>,
+    options: &Check,
+    is_ok: bool,
+) {
     match outcome {
         Err(problems) => start::show(global, file, problems),
         Ok(loaded) => {
             console::diagnostic(&loaded.warnings.render(global.color.style()));
-            let verdict = format!("{file}: ok ({})\n", loaded.totals());
+            let word = if is_ok {
+                "ok"
+            } else {
+                "not ok, by --deny-warnings"
+            };
+            let verdict = format!("{file}: {word} ({})\n", loaded.totals());
             if options.print {
                 console::diagnostic(&verdict);
                 console::result(&loaded.effective());
@@ -71,11 +84,11 @@ fn show_text(global: &Global, file: &str, outcome: &Result<Loaded, Problems>, op
     }
 }
 
-fn show_json(file: &str, outcome: &Result<Loaded, Problems>) {
+fn show_json(file: &str, outcome: &Result<Loaded, Problems>, is_ok: bool) {
     let problems = match outcome {
         Ok(loaded) => &loaded.warnings,
         Err(problems) => problems,
     };
-    let report = json!({ "file": file, "ok": outcome.is_ok(), "problems": problems });
+    let report = json!({ "file": file, "ok": is_ok, "problems": problems });
     console::result(&format!("{report:#}\n"));
 }

@@ -191,6 +191,10 @@ fn too_much_trust_is_said_by_check_and_at_every_start() {
     assert_eq!(status, 0, "{checked}");
     let (status, denied) = headwater(&directory, &["check", "--deny-warnings", "proxy.yaml"]);
     assert_eq!(status, 78, "{denied}");
+    assert!(
+        denied.contains("proxy.yaml: not ok, by --deny-warnings"),
+        "{denied}"
+    );
     for said in [said, checked] {
         assert!(
             said.contains("warning[W108]: visitors whose addresses"),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use http::{HeaderName, HeaderValue};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -87,8 +88,11 @@ fn lines(global: &Global, options: &Explain, log: impl BufRead, rules: &Rules) -
 }
 
 fn one(line: &[u8], rules: &Rules, series: &mut Series<'_>) -> Result<(), String> {
-    let line: Line = serde_json::from_slice(line)
-        .map_err(|error| format!("not one of an access log in JSON: {error}"))?;
+    let line: Line = match serde_json::from_slice(line) {
+        Ok(line) => line,
+        Err(_) if is_about_the_process(line) => return Ok(()),
+        Err(error) => return Err(format!("not one of an access log in JSON: {error}")),
+    };
     let trust = rules.of(line.listener.as_deref())?;
     let question = line.question()?;
     let explanation = question.answer(trust, &rules.emit);
@@ -112,6 +116,18 @@ fn one(line: &[u8], rules: &Rules, series: &mut Series<'_>) -> Result<(), String
         }
     }
     Ok(())
+}
+
+/// Whether it is a line of the other log: whoever collects what a pod writes gets both in one stream.
+fn is_about_the_process(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Event {
+        #[serde(rename = "level")]
+        _level: IgnoredAny,
+        #[serde(rename = "target")]
+        _target: IgnoredAny,
+    }
+    serde_json::from_slice::<Event>(line).is_ok()
 }
 
 impl Found {
@@ -191,6 +207,14 @@ mod tests {
         assert_eq!(values, [&b"a\xff"[..], b"b"]);
         let unix = question(r#"{"peer_ip":"unix"}"#).unwrap();
         assert_eq!(unix.peer, Question::by("unix").unwrap().peer);
+    }
+
+    #[test]
+    fn lines_of_the_other_log_are_known() {
+        let event = br#"{"timestamp":"2026-01-01T00:00:00Z","level":"INFO","message":"ready","target":"headwater"}"#;
+        assert!(is_about_the_process(event));
+        assert!(!is_about_the_process(br#"{"status":200}"#));
+        assert!(!is_about_the_process(b"ready in 4 ms"));
     }
 
     #[test]

@@ -163,7 +163,10 @@ impl Collector for Workers {
             rows.iter().map(|row| pair(["upstream", "endpoint"], row)),
         )?;
         let rows = ledger.retries();
-        let named = ("headwater_upstream_retries", "Requests sent again");
+        let named = (
+            "headwater_upstream_retries",
+            "Tries after the first, those included that found no connection",
+        );
         counters(
             encoder,
             named,
