@@ -90,6 +90,8 @@ pub mod code {
     pub const PROBE_WITHOUT_PROXY_HEADER: &str = "W110";
     /// The ranges of a preset are old.
     pub const STALE_PRESET: &str = "W111";
+    /// A certificate that no client accepts now.
+    pub const CERTIFICATE_TIME: &str = "W112";
     /// Addresses of clients are translated before they get here; noticed while the process runs, as the next.
     pub const TRANSLATED: &str = "W120";
     /// A peer that nobody trusts names clients.

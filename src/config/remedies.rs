@@ -313,6 +313,13 @@ pub const REMEDIES: &[Remedy] = &[
         remedy: "Take a newer headwater, or list what is missing beside the preset, in a file for example:  client_ip.trusted_proxies_files . `headwater presets NAME` shows what it has, and where that is from.",
     },
     Remedy {
+        code: code::CERTIFICATE_TIME,
+        title: "a certificate that isn't valid now",
+        meaning: "Its time is over, or hasn't begun. It is used all the same, and clients refuse it.",
+        example: "the certificate in tls.crt ended on 2026-01-31",
+        remedy: "Put a renewed one in the file's place: it is read within a second, nothing has to be restarted. If the dates are right, look at this machine's clock.",
+    },
+    Remedy {
         code: code::TRANSLATED,
         title: "the visitors' addresses are lost before they get here",
         meaning: "Nearly all requests come from few addresses that have no visitors of their own: nodes of the cluster, the gateway of a container network, or this machine. Somebody in front replaces the source address (SNAT), and nothing in the requests tells the real one. Access lists, limits and logs see one visitor.",
@@ -336,7 +343,7 @@ mod tests {
     use crate::config::{Config, Problems};
 
     /// What these look like isn't part of a configuration: they are about files, addresses, time and traffic.
-    const SHOWN: [&str; 13] = [
+    const SHOWN: [&str; 14] = [
         code::NO_FILE,
         code::FILE_PERMISSION,
         code::FILE_IO,
@@ -348,6 +355,7 @@ mod tests {
         code::CANNOT_BIND,
         code::MORE,
         code::STALE_PRESET,
+        code::CERTIFICATE_TIME,
         code::TRANSLATED,
         code::UNTRUSTED_HEADER,
     ];

@@ -149,6 +149,8 @@ pub fn prepare(
     if !problems.is_empty() {
         return Err(Box::new(Unfit { loaded, problems }));
     }
+    let untimely = untimely_certificates(&loaded, &loaded_tls);
+    loaded.warnings.extend(untimely);
     // What is there only now was made here.
     for (_, path, digest) in &mut digests {
         *digest = digest.or_else(|| watch::digest(path));
@@ -264,6 +266,48 @@ fn problem(loaded: &Loaded, fault: &tls::Fault) -> Problem {
     loaded
         .source
         .problem_at(&fault.field, code, &fault.message, help)
+}
+
+/// Certificates whose time is over, or hasn't begun.
+fn untimely_certificates(
+    loaded: &Loaded,
+    servers: &[Option<Arc<tls::server::Server>>],
+) -> Vec<Problem> {
+    let now = jiff::Timestamp::now().as_second();
+    let mut problems = Vec::new();
+    for (listener, server) in loaded.config.listeners.iter().zip(servers) {
+        let (Some(tls), Some(server)) = (&listener.tls, server) else {
+            continue;
+        };
+        let certificates = tls.certificates.iter().zip(server.certificates());
+        for (index, (files, facts)) in certificates.enumerate() {
+            let says = match facts {
+                Some(facts) if facts.not_after < now => ("ended", facts.not_after),
+                Some(facts) if facts.not_before > now => ("begins", facts.not_before),
+                _ => continue,
+            };
+            let field = format!("listeners.{}.tls.certificates[{index}].cert", listener.name);
+            let message = format!(
+                "the certificate in {} {} on {}",
+                files.cert.display(),
+                says.0,
+                day(says.1)
+            );
+            let problem = loaded
+                .source
+                .problem_at(&field, code::CERTIFICATE_TIME, &message, None);
+            problems.push(problem.warning().label("clients refuse it"));
+        }
+    }
+    problems
+}
+
+/// In UTC.
+fn day(seconds: i64) -> String {
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(time) => time.strftime("%Y-%m-%d").to_string(),
+        Err(_) => "a day that no calendar has".to_owned(),
+    }
 }
 
 fn admin_token(loaded: &Loaded) -> Result<Option<Token>, Box<Problem>> {

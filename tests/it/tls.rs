@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 
-use crate::support::{Certificate, GET, OK, Proxy, Upstream, Wire, exchange, requests};
+use crate::support::{Certificate, GET, OK, Proxy, Upstream, Wire, exchange, headwater, requests};
 
 const LISTENER: &str = "https:\n    address: \"127.0.0.1:0\"\n    tls: { certificates: [{ cert: a.crt, key: a.key }, { cert: b.crt, key: b.key }] }\n";
 
@@ -111,4 +111,29 @@ fn plain_http_is_sent_to_https() {
     assert_eq!(answer.field("location"), Some("https://a.test:8443/a?b=c"));
     let answer = client.ask("GET /.well-known/acme-challenge/x HTTP/1.1\r\nhost: a.test\r\n\r\n");
     assert_eq!(answer.text(), "x");
+}
+
+#[test]
+fn certificates_that_are_not_valid_now_are_told() {
+    let directory = TempDir::new().unwrap();
+    Certificate::of_years("a.test", 2019, 2020).write(directory.path(), "a");
+    Certificate::of_years("b.test", 2999, 3000).write(directory.path(), "b");
+    let config = format!("listeners:\n  {LISTENER}routes: [{{ respond: {{}} }}]\n");
+    let proxy = Proxy::start_in(directory, &config);
+    let said = proxy.announced();
+    let directory = proxy.end_and_keep();
+    let (status, checked) = headwater(&directory, &["check", "proxy.yaml"]);
+    assert_eq!(status, 0, "{checked}");
+    for said in [said, checked] {
+        assert!(said.contains("warning[W112]"), "{said}");
+        for says in [
+            "a.crt ended on 2020-01-01",
+            "b.crt begins on 2999-01-01",
+            "proxy.yaml:4:",
+        ] {
+            assert!(said.contains(says), "{says}: {said}");
+        }
+    }
+    let (status, _) = headwater(&directory, &["check", "--deny-warnings", "proxy.yaml"]);
+    assert_eq!(status, 78);
 }

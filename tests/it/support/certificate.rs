@@ -32,6 +32,20 @@ impl Certificate {
         }
     }
 
+    /// One for this name whose time begins and ends with these years.
+    pub(crate) fn of_years(name: &str, from: i32, to: i32) -> Self {
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
+        Self {
+            der: made.der().clone(),
+            pem: made.pem(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+
     /// Writes `NAME.crt` and `NAME.key`.
     pub(crate) fn write(&self, directory: &Path, name: &str) {
         std::fs::write(directory.join(format!("{name}.crt")), &self.pem).unwrap();
