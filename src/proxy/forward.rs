@@ -82,39 +82,42 @@ pub(super) async fn send(
     let mut upload = attempts.prepare(upload);
     let mut upstream = Upstream::new(side, reader);
     loop {
+        let side = upstream.newest();
+        let turn = side.local.turn(attempts.wanted(), attempts.queue_limit());
         let Turn {
             index,
             endpoint,
             way,
             probe,
-        } = upstream.turn(&mut attempts, request).await?;
-        let Side {
-            cluster,
-            local,
-            counts,
-        } = upstream.newest();
+        } = match turn.await {
+            Ok(turn) => turn,
+            Err(unavailable) => {
+                upstream.follow(&mut attempts, unavailable, request)?;
+                continue;
+            }
+        };
         let channel = match way {
             Way::Kept(channel) => channel,
             way => {
-                let limit = cluster.timeouts.connect;
+                let limit = side.cluster.timeouts.connect;
                 // Boxed: its state is larger than all the rest, and rarely needed.
-                let made = Box::pin(local.connect(&endpoint, way, attempts.wanted(), limit));
+                let made = Box::pin(side.local.connect(&endpoint, way, attempts.wanted(), limit));
                 match made.await {
                     Ok(Some(channel)) => channel,
                     Ok(None) => continue,
                     Err(failed) => {
                         attempts.connect_failed(index, &failed)?;
-                        counts.retries.add(attempts.take_retries());
+                        side.counts.retries.add(attempts.take_retries());
                         continue;
                     }
                 }
             }
         };
         let serving = endpoint.begin();
-        counts.sent_to(index);
+        side.counts.sent_to(index);
         let bounds = h1::Bounds {
             response_header: attempts.response_limit(),
-            ..bounds(request, cluster)
+            ..bounds(request, side.cluster)
         };
         let outcome = match channel {
             Channel::Http1(mut connection) => {
@@ -136,7 +139,7 @@ pub(super) async fn send(
         };
         match outcome {
             Ok(response) => {
-                local.note_answered(&endpoint, probe.as_ref());
+                side.local.note_answered(&endpoint, probe.as_ref());
                 return Ok(Answer {
                     response,
                     endpoint,
@@ -145,7 +148,7 @@ pub(super) async fn send(
             }
             Err(failed) => {
                 upload = attempts.exchange_failed(index, failed)?;
-                counts.retries.add(attempts.take_retries());
+                side.counts.retries.add(attempts.take_retries());
             }
         }
     }
@@ -168,30 +171,33 @@ impl<'a> Upstream<'a> {
     }
 
     fn newest(&self) -> Side<'_> {
-        let newer = self.newer.as_deref();
-        newer
-            .and_then(|view| view.upstream_named(&self.side.cluster.name))
+        match &self.newer {
+            None => self.side,
+            Some(view) => self.as_in(view),
+        }
+    }
+
+    #[cold]
+    fn as_in<'v>(&'v self, view: &'v View) -> Side<'v> {
+        view.upstream_named(&self.side.cluster.name)
             .unwrap_or(self.side)
     }
 
-    /// Waits for a turn.
-    async fn turn(
+    /// Goes on in what the upstream has become, where that is why there is no turn.
+    #[cold]
+    fn follow(
         &mut self,
         attempts: &mut Attempts<'_>,
+        unavailable: Unavailable,
         request: &Outgoing<'_>,
-    ) -> Result<Turn, Error> {
-        loop {
-            let local = self.newest().local;
-            match local.turn(attempts.wanted(), attempts.queue_limit()).await {
-                Ok(turn) => return Ok(turn),
-                Err(Unavailable::Superseded) => {
-                    self.newer = Some(self.reader.current());
-                    let Side { cluster, local, .. } = self.newest();
-                    attempts.follow(cluster, request.channel(local));
-                }
-                Err(unavailable) => return Err(attempts.given_up(unavailable)),
-            }
+    ) -> Result<(), Error> {
+        if unavailable != Unavailable::Superseded {
+            return Err(attempts.given_up(unavailable));
         }
+        self.newer = Some(self.reader.current());
+        let Side { cluster, local, .. } = self.newest();
+        attempts.follow(cluster, request.channel(local));
+        Ok(())
     }
 }
 

@@ -175,7 +175,7 @@ impl Queue {
     /// Whether nobody waits here who comes before others.
     pub fn is_free(&self) -> bool {
         let places = self.places.borrow();
-        places.iter().all(|place| place.wish == Wish::Untried)
+        places.is_empty() || places.iter().all(|place| place.wish == Wish::Untried)
     }
 
     /// Whether somebody waits, here or elsewhere.

@@ -153,7 +153,7 @@ impl Wanted {
 
     fn has_tried(&self, index: usize) -> bool {
         let mut tried = self.tried.iter().take(self.failures);
-        tried.any(|tried| *tried == index)
+        tried.any(|tried| *tried == index) || self.deserted == Some(index)
     }
 }
 
@@ -308,7 +308,6 @@ impl LocalCluster {
             endpoint.is_some_and(|local| !local.endpoint.is_drained())
         };
         let untried = |index| open(index) && !wanted.has_tried(index);
-        let is_deserted = |index| wanted.deserted == Some(index);
         let available = |index: usize, role| {
             self.endpoints.get(index).is_some_and(|local| {
                 let endpoint = &local.endpoint;
@@ -316,14 +315,15 @@ impl LocalCluster {
             })
         };
         for role in [Role::Primary, Role::Backup] {
-            let sound = |index| untried(index) && available(index, role);
-            match self.choose_among(|index| sound(index) && !is_deserted(index)) {
+            match self.choose_among(|index| untried(index) && available(index, role)) {
                 Group::Empty => {}
                 found => return found,
             }
-            match self.choose_among(|index| sound(index) && is_deserted(index)) {
-                Group::Empty => {}
-                found => return found,
+            if let Some(deserted) = wanted.deserted
+                && open(deserted)
+                && available(deserted, role)
+            {
+                return self.choose_among(|index| index == deserted);
             }
         }
         match self.choose_among(untried) {
