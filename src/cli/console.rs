@@ -1,7 +1,8 @@
 //! stdout and stderr.
 
 use std::error::Error;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use clap::ValueEnum;
 
@@ -16,9 +17,26 @@ pub(super) enum Colour {
     Never,
 }
 
+/// Whether a result couldn't be written, which has been said.
+static LOST: AtomicBool = AtomicBool::new(false);
+
 /// A result, on stdout. A reader that went away is no error of ours: `headwater check --print | head`.
 pub(super) fn result(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+        && !LOST.swap(true, Relaxed)
+    {
+        diagnostic(&format!("error: can't write the result: {error}\n"));
+    }
+}
+
+/// Whether a part of the result is lost.
+pub(super) fn has_lost() -> bool {
+    LOST.load(Relaxed)
 }
 
 /// A diagnostic, on stderr.

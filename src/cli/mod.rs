@@ -43,6 +43,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Presets(options) => presets::presets(&options),
         Command::Error(options) => error::error(&options),
     };
+    let exit = match exit {
+        Exit::Success if console::has_lost() => Exit::Io,
+        exit => exit,
+    };
     ExitCode::from(exit as u8)
 }
 

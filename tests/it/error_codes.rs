@@ -62,3 +62,19 @@ fn a_code_is_found_in_any_case_and_a_wrong_one_is_a_usage_error() {
     assert_eq!(exit, 2);
     assert!(said.contains("no code `W999`"), "{said}");
 }
+
+#[test]
+fn a_result_that_cannot_be_written_is_no_success() {
+    for arguments in [&["presets"][..], &["error", "W101"]] {
+        let full = fs::File::options().write(true).open("/dev/full");
+        let output = crate::support::program()
+            .args(arguments)
+            .stdout(full.unwrap())
+            .stderr(std::process::Stdio::piped())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(74), "{arguments:?}: {said}");
+        assert!(said.contains("can't write the result"), "{said}");
+    }
+}
