@@ -145,8 +145,8 @@ impl Wanted {
     }
 
     fn wish(&self) -> Wish {
-        match self.failures {
-            0 => Wish::Any,
+        match (self.failures, self.deserted) {
+            (0, None) => Wish::Any,
             _ => Wish::Untried,
         }
     }
@@ -315,15 +315,18 @@ impl LocalCluster {
             })
         };
         for role in [Role::Primary, Role::Backup] {
-            match self.choose_among(|index| untried(index) && available(index, role)) {
-                Group::Empty => {}
-                found => return found,
+            let others = self.choose_among(|index| untried(index) && available(index, role));
+            if let Group::Has(_) = others {
+                return others;
             }
             if let Some(deserted) = wanted.deserted
                 && open(deserted)
                 && available(deserted, role)
             {
                 return self.choose_among(|index| index == deserted);
+            }
+            if let Group::Full = others {
+                return others;
             }
         }
         match self.choose_among(untried) {

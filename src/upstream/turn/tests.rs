@@ -265,6 +265,17 @@ fn after_a_kept_connection_was_closed_its_endpoint_comes_before_any_backup() {
 }
 
 #[test]
+fn after_a_kept_connection_was_closed_its_endpoint_comes_before_a_busy_one() {
+    let (cluster, clock) = cluster(&[PRIMARY, PRIMARY], 1);
+    let local = local(&cluster, &clock);
+    let held = turn(&local, &avoiding(&[0]));
+    assert_eq!(held.index, 1);
+    let mut wanted = anything();
+    wanted.renew(0);
+    assert_eq!(turn(&local, &wanted).index, 0);
+}
+
+#[test]
 fn a_retry_goes_elsewhere_while_there_is_an_elsewhere() {
     let (cluster, clock) = cluster(&[PRIMARY, PRIMARY, BACKUP], 10);
     let local = local(&cluster, &clock);
